@@ -1,0 +1,191 @@
+//! A page cache over any memory: what was read once is not read again, and outlives the release of a live target.
+
+use crate::{Absent, Addr, Extent, Memory, Read, ToU64, ToUsize};
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+/// Bytes per cached block: one x86 page.
+const BLOCK: u64 = 4096;
+
+/// How much memory the cache may hold before it stops keeping more. 1 GiB bounds a capture of ten thousand deep
+/// stacks (64 KiB each) with room to spare; beyond it, reads go to the source each time.
+const LIMIT_BLOCKS: usize = 262_144;
+
+/// What is known of one block: its readable prefix, and why it ends there if it does.
+#[derive(Clone)]
+struct Block {
+    bytes: Arc<[u8]>,
+    stop: Option<Absent>,
+}
+
+/// Decorates a [`Memory`] with a cache of whole pages.
+///
+/// After [`Paged::release`] nothing is asked of the source any more: what is not cached reads as
+/// [`Absent::Released`] (or as unmapped, where the extents know that).
+pub struct Paged<'m> {
+    inner: &'m dyn Memory,
+    blocks: RwLock<HashMap<u64, Block>>,
+    released: AtomicBool,
+}
+
+impl<'m> Paged<'m> {
+    /// An empty cache over `inner`.
+    #[must_use]
+    pub fn new(inner: &'m dyn Memory) -> Self {
+        Self { inner, blocks: RwLock::new(HashMap::new()), released: AtomicBool::new(false) }
+    }
+
+    /// Reads all `ranges` into the cache in one batch.
+    pub fn fetch(&self, ranges: &[Range<Addr>]) {
+        let mut wanted: Vec<u64> = Vec::new();
+        {
+            let blocks = self.blocks.read().unwrap_or_else(PoisonError::into_inner);
+            for range in ranges {
+                let mut block = align_down(range.start.0);
+                while block < range.end.0 && wanted.len() < LIMIT_BLOCKS {
+                    if !blocks.contains_key(&block) {
+                        wanted.push(block);
+                    }
+                    match block.checked_add(BLOCK) {
+                        Some(next) => block = next,
+                        None => break,
+                    }
+                }
+            }
+        }
+        wanted.sort_unstable();
+        wanted.dedup();
+        let mut store = vec![0_u8; wanted.len().saturating_mul(BLOCK.to_usize())];
+        let mut batch: Vec<Read<'_>> = wanted
+            .iter()
+            .zip(store.chunks_mut(BLOCK.to_usize()))
+            .map(|(at, into)| Read::new(Addr(*at), into))
+            .collect();
+        self.inner.read_batch(&mut batch);
+        let mut blocks = self.blocks.write().unwrap_or_else(PoisonError::into_inner);
+        for read in &batch {
+            if blocks.len() >= LIMIT_BLOCKS {
+                break;
+            }
+            let bytes = read.into.get(..read.got).unwrap_or_default();
+            blocks.insert(read.at.0, Block { bytes: Arc::from(bytes), stop: read.stop });
+        }
+    }
+
+    /// From now on the source is not touched.
+    pub fn release(&self) {
+        self.released.store(true, Ordering::Release);
+    }
+
+    fn block(&self, start: u64) -> Block {
+        if let Some(block) = self.blocks.read().unwrap_or_else(PoisonError::into_inner).get(&start) {
+            return block.clone();
+        }
+        if self.released.load(Ordering::Acquire) {
+            return Block { bytes: Arc::from([]), stop: Some(self.absent_after_release(Addr(start))) };
+        }
+        let mut buffer = vec![0; BLOCK.to_usize()];
+        let (got, stop) = self.inner.read(Addr(start), &mut buffer);
+        buffer.truncate(got);
+        let block = Block { bytes: Arc::from(buffer), stop };
+        let mut blocks = self.blocks.write().unwrap_or_else(PoisonError::into_inner);
+        if blocks.len() < LIMIT_BLOCKS {
+            blocks.insert(start, block.clone());
+        }
+        block
+    }
+
+    fn absent_after_release(&self, at: Addr) -> Absent {
+        let extents = self.inner.extents();
+        let index = extents.partition_point(|e| e.range.end <= at);
+        match extents.get(index) {
+            Some(e) if e.range.contains(&at) => e.absent.unwrap_or(Absent::Released),
+            _ if extents.is_empty() => Absent::Released,
+            _ => Absent::Unmapped,
+        }
+    }
+}
+
+const fn align_down(at: u64) -> u64 {
+    at & !(BLOCK.wrapping_sub(1))
+}
+
+impl Memory for Paged<'_> {
+    fn read(&self, at: Addr, into: &mut [u8]) -> (usize, Option<Absent>) {
+        let mut done = 0_usize;
+        while done < into.len() {
+            let Some(here) = at.checked_add(done.to_u64()) else { return (done, Some(Absent::Unmapped)) };
+            let start = align_down(here.0);
+            let block = self.block(start);
+            let skip = here.0.wrapping_sub(start).to_usize();
+            let available = block.bytes.get(skip..).unwrap_or_default();
+            let Some(rest) = into.get_mut(done..) else { break };
+            let n = available.len().min(rest.len());
+            if let (Some(to), Some(from)) = (rest.get_mut(..n), available.get(..n)) {
+                to.copy_from_slice(from);
+            }
+            done = done.saturating_add(n);
+            let whole = block.bytes.len() == BLOCK.to_usize();
+            if done < into.len() && !whole {
+                // The cached prefix ends inside the block. What lies behind (a hole, or a segment that starts in the
+                // middle of a page) is asked for directly.
+                if self.released.load(Ordering::Acquire) {
+                    return (done, Some(block.stop.unwrap_or(Absent::Corrupt)));
+                }
+                let Some(rest) = into.get_mut(done..) else { break };
+                let (got, stop) = self.inner.read(here.wrapping_add(n.to_u64()), rest);
+                return (done.saturating_add(got), stop);
+            }
+        }
+        (done, None)
+    }
+
+    fn view(&self, range: Range<Addr>) -> Option<&[u8]> {
+        if self.released.load(Ordering::Acquire) { None } else { self.inner.view(range) }
+    }
+
+    fn extents(&self) -> &[Extent] {
+        self.inner.extents()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::FakeMemory;
+
+    #[test]
+    fn reads_across_blocks_and_after_release() {
+        let data: Vec<u8> = (0..12_288_u32).map(|n| n.to_le_bytes()[0]).collect();
+        let memory = FakeMemory::new().with(Addr(0x10_0000), data.clone());
+        let paged = Paged::new(&memory);
+        let mut buffer = vec![0; 9000];
+        assert_eq!(paged.read(Addr(0x10_0200), &mut buffer), (9000, None));
+        assert_eq!(buffer[..], data[0x200..0x200 + 9000]);
+        paged.release();
+        assert_eq!(paged.read(Addr(0x10_0200), &mut buffer), (9000, None));
+        let mut one = [0; 1];
+        assert_eq!(paged.read(Addr(0x50_0000), &mut one), (0, Some(Absent::Unmapped)));
+    }
+
+    #[test]
+    fn the_end_of_the_data_has_its_reason() {
+        let memory = FakeMemory::new().with(Addr(0x1000), vec![7; 100]);
+        let paged = Paged::new(&memory);
+        let mut buffer = [0; 200];
+        assert_eq!(paged.read(Addr(0x1000), &mut buffer), (100, Some(Absent::Unmapped)));
+        assert_eq!(paged.read(Addr(0x1064), &mut buffer), (0, Some(Absent::Unmapped)));
+    }
+
+    #[test]
+    fn nothing_unfetched_is_read_after_release() {
+        let memory = FakeMemory::new().with(Addr(0x1000), vec![7; 0x3000]);
+        let paged = Paged::new(&memory);
+        paged.fetch(&[Addr(0x1000)..Addr(0x1001)]);
+        paged.release();
+        let mut buffer = [0; 0x2000];
+        assert_eq!(paged.read(Addr(0x1000), &mut buffer), (0x1000, Some(Absent::Released)));
+    }
+}
