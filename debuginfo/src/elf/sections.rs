@@ -1,0 +1,182 @@
+//! Section headers and their contents, decompressed on first use.
+
+use super::ElfFile;
+use crate::{BuildId, Error};
+use evidence::{Svma, ToU64, ToUsize};
+use object::elf;
+use object::read::elf::{CompressionHeader, FileHeader, SectionHeader};
+use object::{Endianness, ReadRef as _};
+use std::io::Read as _;
+use std::sync::OnceLock;
+
+/// Largest section we decompress: twice the size of the largest `.debug_info` seen (Chromium's, 2.6 GB of DWARF in all).
+pub const LIMIT_DECOMPRESSED: u64 = 4 << 30;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Compression {
+    None,
+    Zlib,
+    Zstd,
+}
+
+/// A section.
+#[derive(Debug)]
+pub struct Section {
+    name: Box<str>,
+    kind: u32,
+    flags: u64,
+    address: Svma,
+    file_offset: u64,
+    file_size: u64,
+    link: u32,
+    compression: Compression,
+    /// Bytes of the compression header before the stream.
+    compression_header: u64,
+    uncompressed_size: u64,
+    decompressed: OnceLock<Result<Box<[u8]>, String>>,
+}
+
+impl Section {
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// `sh_type`.
+    #[must_use]
+    pub const fn kind(&self) -> u32 {
+        self.kind
+    }
+
+    /// `sh_flags`.
+    #[must_use]
+    pub const fn flags(&self) -> u64 {
+        self.flags
+    }
+
+    /// `sh_addr`.
+    #[must_use]
+    pub const fn address(&self) -> Svma {
+        self.address
+    }
+
+    /// `sh_link`.
+    #[must_use]
+    pub const fn link(&self) -> u32 {
+        self.link
+    }
+
+    /// Size of the contents after decompression, bytes.
+    #[must_use]
+    pub const fn size(&self) -> u64 {
+        self.uncompressed_size
+    }
+
+    /// Whether the file holds no contents for it (`.bss`, or everything loadable in a separate debug file).
+    #[must_use]
+    pub const fn is_nobits(&self) -> bool {
+        self.kind == elf::SHT_NOBITS.0
+    }
+
+    pub(super) fn data<'f>(&'f self, file: &'f ElfFile) -> Result<Option<&'f [u8]>, Error> {
+        if self.is_nobits() {
+            return Ok(None);
+        }
+        let bad =
+            |expected, found| Error::Format { path: file.path().to_owned(), offset: self.file_offset, expected, found };
+        let raw = file.bytes().read_bytes_at(self.file_offset, self.file_size).map_err(|()| {
+            bad(
+                "section contents inside the file",
+                format!("section {} of {:#x} bytes in a file of {:#x}", self.name, self.file_size, file.size()),
+            )
+        })?;
+        if self.compression == Compression::None {
+            return Ok(Some(raw));
+        }
+        let stream = raw.get(self.compression_header.to_usize()..).unwrap_or_default();
+        let result = self.decompressed.get_or_init(|| self.decompress(stream));
+        match result {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(why) => Err(bad("a compressed section", format!("{}: {why}", self.name))),
+        }
+    }
+
+    fn decompress(&self, stream: &[u8]) -> Result<Box<[u8]>, String> {
+        if self.uncompressed_size > LIMIT_DECOMPRESSED {
+            return Err(format!(
+                "claims {} bytes, more than the limit of {LIMIT_DECOMPRESSED}",
+                self.uncompressed_size
+            ));
+        }
+        let mut bytes = Vec::new();
+        // One byte more than promised, to notice streams that hold more.
+        let most = self.uncompressed_size.saturating_add(1);
+        let read = match self.compression {
+            Compression::Zlib => flate2::read::ZlibDecoder::new(stream).take(most).read_to_end(&mut bytes),
+            _ => zstd::stream::read::Decoder::new(stream).and_then(|d| d.take(most).read_to_end(&mut bytes)),
+        };
+        read.map_err(|e| e.to_string())?;
+        if bytes.len().to_u64() != self.uncompressed_size {
+            return Err(format!("promised {} bytes, gave {}", self.uncompressed_size, bytes.len()));
+        }
+        Ok(bytes.into())
+    }
+}
+
+/// Reads the section table; a damaged one yields what can be read of it.
+pub(super) fn read<H: FileHeader<Endian = Endianness>>(
+    header: &H,
+    endian: Endianness,
+    bytes: &[u8],
+    is_64: bool,
+) -> (Vec<Section>, Option<BuildId>) {
+    let Ok(table) = header.sections(endian, bytes) else { return (Vec::new(), None) };
+    let mut build_id = None;
+    let mut sections = Vec::with_capacity(table.len());
+    for s in table.iter() {
+        let name = String::from_utf8_lossy(table.section_name(endian, s).unwrap_or_default()).into_owned();
+        let (file_offset, file_size) = (s.sh_offset(endian).into(), s.sh_size(endian).into());
+        let mut section = Section {
+            kind: s.sh_type(endian).0,
+            flags: s.sh_flags(endian).0,
+            address: Svma(s.sh_addr(endian).into()),
+            file_offset,
+            file_size,
+            link: s.sh_link(endian),
+            compression: Compression::None,
+            compression_header: 0,
+            uncompressed_size: file_size,
+            decompressed: OnceLock::new(),
+            name: name.into(),
+        };
+        if let Ok(Some((compression, _, _))) = s.compression(endian, bytes) {
+            section.uncompressed_size = compression.ch_size(endian).into();
+            section.compression_header = if is_64 { 24 } else { 12 };
+            section.compression = if compression.ch_type(endian) == elf::ELFCOMPRESS_ZSTD {
+                Compression::Zstd
+            } else {
+                Compression::Zlib
+            };
+        } else if section.name.starts_with(".zdebug_") {
+            // GNU's older form: "ZLIB" and the size as 8 big-endian bytes.
+            let raw = bytes.read_bytes_at(file_offset, file_size.min(12)).unwrap_or_default();
+            if let (Some(b"ZLIB"), Some(size)) =
+                (raw.get(..4), evidence::bytes::u64_at(raw, 4, evidence::bytes::Endian::Big))
+            {
+                section.compression = Compression::Zlib;
+                section.compression_header = 12;
+                section.uncompressed_size = size;
+            }
+        }
+        if let (None, Ok(Some(mut notes))) = (&build_id, s.notes(endian, bytes)) {
+            while let Ok(Some(note)) = notes.next() {
+                if note.name() == elf::ELF_NOTE_GNU && note.n_type(endian) == elf::NT_GNU_BUILD_ID {
+                    build_id = BuildId::new(note.desc());
+                }
+            }
+        }
+        sections.push(section);
+    }
+    (sections, build_id)
+}
