@@ -1,0 +1,151 @@
+//! The table of victims.
+
+use super::{Language, Victim};
+
+const SIGILL: i32 = 4;
+const SIGABRT: i32 = 6;
+const SIGBUS: i32 = 7;
+const SIGFPE: i32 = 8;
+const SIGSEGV: i32 = 11;
+
+/// Optimised or not, by both compilers.
+const BOTH: &[&str] = &["gcc-O0", "gcc-O2", "clang-O0", "clang-O2"];
+const RUST: &[&str] = &["rust-O0", "rust-O2"];
+
+const fn crash(
+    name: &'static str,
+    language: Language,
+    source: &'static str,
+    class: &'static str,
+    signal: i32,
+    shows: &'static str,
+) -> Victim {
+    let variants = if matches!(language, Language::Rust) { RUST } else { BOTH };
+    Victim { name, language, source, extras: &[], variants, class, signal: Some(signal), running: 0, args: &[], shows }
+}
+
+use Language::{C, Cpp, Rust};
+
+static ALL: &[Victim] = &[
+    Victim {
+        variants: FORMS,
+        ..crash(
+            "null_deref",
+            C,
+            "null_deref.c",
+            "null-deref",
+            SIGSEGV,
+            "a write to a field of a null structure, address 0x28",
+        )
+    },
+    crash(
+        "near_null_deref",
+        C,
+        "near_null_deref.c",
+        "near-null-deref",
+        SIGSEGV,
+        "a read of an element of a null array, address 0x5dc0",
+    ),
+    crash(
+        "wild_pointer",
+        C,
+        "wild_pointer.c",
+        "wild-pointer",
+        SIGSEGV,
+        "a list node whose next pointer is 0x123456789000",
+    ),
+    crash("non_canonical", C, "non_canonical.c", "non-canonical", SIGSEGV, "a read through 0xdeadbeefcafebabe"),
+    crash("jump_null", C, "jump_null.c", "jump-null", SIGSEGV, "a call of a null function pointer"),
+    crash("exec_nonexec", C, "exec_nonexec.c", "exec-nonexec", SIGSEGV, "a call into a data section"),
+    crash("write_readonly", C, "write_readonly.c", "write-readonly", SIGSEGV, "a write into a string literal"),
+    crash("stack_overflow", C, "stack_overflow.c", "stack-overflow", SIGSEGV, "endless recursion"),
+    crash("abort", C, "abort.c", "abort", SIGABRT, "abort() after a message"),
+    crash("assert", C, "assert.c", "assert", SIGABRT, "a failed assert(), message in glibc's __abort_msg"),
+    crash("divide_by_zero", C, "divide_by_zero.c", "divide-by-zero", SIGFPE, "an integer division by zero"),
+    crash("illegal_instruction", C, "illegal_instruction.c", "illegal-instruction", SIGILL, "ud2"),
+    crash("bus_error", C, "bus_error.c", "bus-error", SIGBUS, "a mapped file that became shorter"),
+    crash("null_method", Cpp, "null_method.cc", "null-deref", SIGSEGV, "a method of a null object"),
+    crash(
+        "uncaught_exception",
+        Cpp,
+        "uncaught_exception.cc",
+        "uncaught-exception",
+        SIGABRT,
+        "an exception nobody catches, below recursion",
+    ),
+    crash("pure_virtual", Cpp, "pure_virtual.cc", "abort", SIGABRT, "a pure virtual call in a constructor"),
+    Victim {
+        variants: RUST_FORMS,
+        ..crash("rust_panic", Rust, "rust_panic.rs", "rust-panic", SIGABRT, "unwrap() of an error")
+    },
+    crash("rust_index", Rust, "rust_index.rs", "rust-panic", SIGABRT, "an index out of bounds in a closure"),
+    crash("rust_divide", Rust, "rust_divide.rs", "rust-panic", SIGABRT, "a division by zero"),
+    crash(
+        "rust_null_deref",
+        Rust,
+        "rust_null_deref.rs",
+        "null-deref",
+        SIGSEGV,
+        "a null pointer in unsafe code, address 0x20",
+    ),
+    crash(
+        "rust_stack_overflow",
+        Rust,
+        "rust_stack_overflow.rs",
+        "stack-overflow",
+        SIGABRT,
+        "endless recursion, found by the runtime's handler",
+    ),
+    crash("rust_abort", Rust, "rust_abort.rs", "abort", SIGABRT, "process::abort() in a named thread"),
+    crash("rust_illegal", Rust, "rust_illegal.rs", "illegal-instruction", SIGILL, "ud2 from inline assembly"),
+];
+
+/// Every form of debug information and linking that a C program can have.
+const FORMS: &[&str] = &[
+    "gcc-O0",
+    "gcc-O2",
+    "clang-O0",
+    "clang-O2",
+    "gcc-O0-dwarf2",
+    "gcc-O0-dwarf3",
+    "gcc-O0-dwarf4",
+    "gcc-O2-dwarf4",
+    "clang-O2-dwarf4",
+    "clang-aranges",
+    "clang-debug-names",
+    "clang-gdb-index",
+    "clang-split-dwo",
+    "clang-split-dwp",
+    "static",
+    "static-pie",
+    "no-pie",
+    "lld",
+    "m32",
+    "m32-O2",
+    "omit-frame-pointer",
+    "debug-frame",
+    "frame-pointer",
+    "split-dwo",
+    "split-dwo-dwarf4",
+    "split-dwp",
+    "split-dwp-dwarf4",
+    "dwz",
+    "dwz-dwarf4",
+    "zlib",
+    "zlib-gnu",
+    "zstd",
+    "debuglink",
+    "build-id",
+    "minidebuginfo",
+    "stripped",
+    "types",
+    "types-dwarf4",
+];
+
+const RUST_FORMS: &[&str] = &["rust-O0", "rust-O2", "rust-O0-dwarf5", "rust-v0", "rust-packed", "rust-lines"];
+
+/// Every victim.
+#[must_use]
+pub fn all() -> &'static [Victim] {
+    ALL
+}

@@ -1,0 +1,79 @@
+//! Every victim in every variant builds, waits as promised, and dies by the signal it promises.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use testdata::fixtures::required;
+use testdata::victims::{self, VictimError};
+
+/// Runs `check` on every victim and variant on two threads, and fails with all that went wrong.
+fn for_each(check: impl Fn(&victims::Victim, &str) -> Result<(), VictimError> + Sync) {
+    let jobs: Vec<_> = victims::all().iter().flat_map(|v| v.variants.iter().map(move |w| (v, *w))).collect();
+    assert!(jobs.len() > 100, "only {} victims and variants", jobs.len());
+    let (next, wrong) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while let Some((victim, variant)) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if let Err(e) = check(victim, variant) {
+                        wrong.lock().unwrap().push(format!("{} {variant}: {e}", victim.name));
+                    }
+                }
+            });
+        }
+    });
+    let wrong = wrong.into_inner().unwrap();
+    assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), jobs.len(), wrong.join("\n"));
+}
+
+#[test]
+fn every_victim_builds_and_dies_as_promised() {
+    for_each(|victim, variant| {
+        let folder = tempfile::tempdir().unwrap();
+        if victim.signal.is_some() {
+            victims::run_to_death(victim.name, variant, folder.path(), false)?;
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn every_victim_waits_as_promised() {
+    for_each(|victim, variant| {
+        let live = victims::run_live(victim.name, variant, &[])?;
+        let exe = std::fs::read_link(format!("/proc/{}/exe", live.pid())).unwrap();
+        assert_eq!(exe, live.program());
+        Ok(())
+    });
+}
+
+#[test]
+fn a_core_is_an_elf_core_of_the_victim() {
+    let core = match victims::crash_core("null_deref", "gcc-O2") {
+        Ok(core) => core,
+        Err(VictimError::NoCore { why }) if !required("POSTFAULT_REQUIRE_CORES") => {
+            eprintln!("skipped: {why}");
+            return;
+        }
+        Err(e) => panic!("{e}"),
+    };
+    let head = std::fs::read(&core).unwrap();
+    assert_eq!(head.get(..4), Some(&b"\x7fELF"[..]));
+    assert_eq!(head.get(16..18), Some(&[4, 0][..]), "e_type of {} is not ET_CORE", core.display());
+    assert_eq!(victims::crash_core("null_deref", "gcc-O2").unwrap(), core, "the second call finds the first core");
+}
+
+#[test]
+fn gcore_leaves_the_victim_running() {
+    let live = victims::run_live("abort", "gcc-O0", &[]).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let core = victims::gcore(live.pid(), folder.path()).unwrap();
+    assert_eq!(std::fs::read(core).unwrap().get(..4), Some(&b"\x7fELF"[..]));
+    assert!(live.threads().iter().all(|(_, state)| *state == 'S'), "{:?}", live.threads());
+}
+
+#[test]
+fn unknown_names_are_errors() {
+    assert!(matches!(victims::build("no-such", "gcc-O0"), Err(VictimError::Unknown { .. })));
+    assert!(matches!(victims::build("abort", "no-such"), Err(VictimError::Unknown { .. })));
+    assert!(matches!(victims::build("abort", "rust-O0"), Err(VictimError::Unknown { .. })));
+}
