@@ -1,0 +1,1 @@
+//! ELF cores of user programs, in the dialects of the systems that write them.

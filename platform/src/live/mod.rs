@@ -1,0 +1,6 @@
+//! Live processes, one folder per operating system; the folders hold the same file names.
+//!
+//! A live process is stopped for as short a time as possible and always runs on exactly as before.
+
+#[cfg(target_os = "linux")]
+pub mod linux;
