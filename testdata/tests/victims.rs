@@ -77,3 +77,42 @@ fn unknown_names_are_errors() {
     assert!(matches!(victims::build("abort", "no-such"), Err(VictimError::Unknown { .. })));
     assert!(matches!(victims::build("abort", "rust-O0"), Err(VictimError::Unknown { .. })));
 }
+
+#[test]
+fn the_checksum_program_verifies_itself() {
+    let live = victims::run_live("checksum", "gcc-O2", &["20"]).unwrap();
+    assert_eq!(live.threads().len(), 21);
+    let (status, said) = live.terminate().unwrap();
+    assert!(status.success(), "{status}: {said}");
+    assert!(said.starts_with("OK 20 threads "), "{said}");
+}
+
+#[test]
+fn every_form_of_debug_information_is_understood_by_gdb() {
+    let forms = victims::find("inlines").unwrap().variants;
+    for form in forms {
+        let core = match victims::crash_core("inlines", form) {
+            Ok(core) => core,
+            Err(VictimError::NoCore { why }) if !required("POSTFAULT_REQUIRE_CORES") => {
+                eprintln!("skipped: {why}");
+                return;
+            }
+            Err(e) => panic!("{form}: {e}"),
+        };
+        let program = victims::build("inlines", form).unwrap();
+        let folder = format!("set debug-file-directory {}", victims::separate_debug_dir(&program).display());
+        let output = std::process::Command::new("gdb")
+            .args(["-nx", "-batch", "-iex", "set debuginfod enabled off", "-iex", &folder, "-ex", "bt"])
+            .args([program, core])
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let expected = match *form {
+            "stripped" | "minidebuginfo" => "operator()",
+            _ => "inlines.cc:",
+        };
+        let found = text.lines().any(|l| l.starts_with('#') && l.contains(expected));
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(found, "{form}: `{expected}` is in no frame of\n{text}\n{errors}");
+    }
+}

@@ -1,6 +1,6 @@
 //! The table of victims.
 
-use super::{Language, Victim};
+use super::{Extra, Language, Victim};
 
 const SIGILL: i32 = 4;
 const SIGABRT: i32 = 6;
@@ -22,6 +22,11 @@ const fn crash(
 ) -> Victim {
     let variants = if matches!(language, Language::Rust) { RUST } else { BOTH };
     Victim { name, language, source, extras: &[], variants, class, signal: Some(signal), running: 0, args: &[], shows }
+}
+
+/// A victim that is about what it holds; it dies by abort() or, told so, waits.
+const fn shows(name: &'static str, language: Language, source: &'static str, shows: &'static str) -> Victim {
+    crash(name, language, source, "abort", SIGABRT, shows)
 }
 
 use Language::{C, Cpp, Rust};
@@ -98,6 +103,92 @@ static ALL: &[Victim] = &[
     ),
     crash("rust_abort", Rust, "rust_abort.rs", "abort", SIGABRT, "process::abort() in a named thread"),
     crash("rust_illegal", Rust, "rust_illegal.rs", "illegal-instruction", SIGILL, "ud2 from inline assembly"),
+    Victim {
+        variants: FORMS,
+        ..shows(
+            "variables",
+            C,
+            "variables.c",
+            "C variables: base types, arrays, VLA, bitfields, unions, enums, scopes, globals, TLS",
+        )
+    },
+    Victim {
+        variants: OPTIMISED,
+        ..shows(
+            "optimised",
+            C,
+            "optimised.c",
+            "location lists, entry values, pieces, implicit pointers, inlined scopes",
+        )
+    },
+    Victim {
+        variants: INLINES,
+        ..shows("inlines", Cpp, "inlines.cc", "inlined functions in inlined functions, lambdas, templates, operators")
+    },
+    Victim {
+        variants: CLASSES,
+        ..shows("classes", Cpp, "classes.cc", "inheritance, also virtual, references, member pointers, enum classes")
+    },
+    Victim {
+        variants: CONTAINERS,
+        ..shows("containers", Cpp, "containers.cc", "the containers of libstdc++ and libc++")
+    },
+    Victim {
+        variants: RUST_FORMS,
+        ..shows(
+            "collections",
+            Rust,
+            "collections.rs",
+            "Rust scalars, text, slices, collections, enums with data, smart pointers",
+        )
+    },
+    Victim {
+        variants: THREADS,
+        running: 1,
+        ..crash(
+            "threads",
+            C,
+            "threads.c",
+            "null-deref",
+            SIGSEGV,
+            "threads in a futex, system calls, a loop, a signal handler on its own stack, depth",
+        )
+    },
+    crash("rust_threads", Rust, "threads.rs", "rust-panic", SIGABRT, "threads in a lock, a channel and parked"),
+    crash("recursion", C, "recursion.c", "null-deref", SIGSEGV, "10,000 frames of one function"),
+    crash("signal_frame", C, "signal_frame.c", "null-deref", SIGSEGV, "two signal frames, on an alternate stack"),
+    Victim {
+        extras: &[Extra::Library("plugin.c", "libplugin.so")],
+        ..shows("dlopened", C, "dlopened.c", "a stack through a library loaded by dlopen")
+    },
+    shows("jit", C, "jit.c", "a stack through code in an anonymous mapping"),
+    Victim {
+        extras: &[Extra::Object("noframe.S")],
+        ..shows("no_cfi", C, "no_cfi.c", "a stack through assembly without CFI and frame pointer")
+    },
+    Victim {
+        variants: &["gcc-O0", "frame-pointer"],
+        ..crash(
+            "corrupt_stack",
+            C,
+            "corrupt_stack.c",
+            "null-deref",
+            SIGSEGV,
+            "a looping frame pointer chain and overwritten return addresses",
+        )
+    },
+    Victim {
+        variants: &["gcc-O2", "gcc-O0"],
+        signal: None,
+        class: "requested",
+        args: &["200"],
+        running: 200,
+        ..shows("checksum", C, "checksum.c", "200 threads, half in system calls, that verify their own work at SIGTERM")
+    },
+    Victim {
+        variants: &["gcc-O2"],
+        ..crash("big_rss", C, "big_rss.c", "null-deref", SIGSEGV, "as much resident memory as asked (MiB), default 64")
+    },
 ];
 
 /// Every form of debug information and linking that a C program can have.
@@ -141,6 +232,61 @@ const FORMS: &[&str] = &[
     "types",
     "types-dwarf4",
 ];
+
+/// Where variables have interesting places.
+const OPTIMISED: &[&str] = &[
+    "gcc-O0",
+    "gcc-O2",
+    "gcc-O2-dwarf4",
+    "clang-O2",
+    "clang-O2-dwarf4",
+    "split-dwp",
+    "split-dwo-dwarf4",
+    "dwz",
+    "m32-O2",
+    "static",
+];
+const INLINES: &[&str] = &[
+    "gcc-O0",
+    "gcc-O2",
+    "gcc-O2-dwarf4",
+    "clang-O0",
+    "clang-O2",
+    "clang-O2-dwarf4",
+    "clang-split-dwp",
+    "split-dwo",
+    "split-dwp",
+    "split-dwp-dwarf4",
+    "dwz",
+    "dwz-dwarf4",
+    "minidebuginfo",
+    "stripped",
+    "zstd",
+    "static-pie",
+    "m32-O2",
+    "clang-debug-names",
+    "clang-gdb-index",
+    "clang-aranges",
+    "debuglink",
+    "build-id",
+    "debug-frame",
+];
+const CLASSES: &[&str] = &[
+    "gcc-O0",
+    "gcc-O2",
+    "gcc-O0-dwarf4",
+    "clang-O0",
+    "clang-O2",
+    "types",
+    "types-dwarf4",
+    "split-dwo",
+    "dwz",
+    "m32",
+    "clang-libcxx",
+];
+const CONTAINERS: &[&str] = &["gcc-O0", "gcc-O2", "clang-O0", "clang-libcxx", "clang-libcxx-O2", "m32"];
+const THREADS: &[&str] =
+    &["gcc-O0", "gcc-O2", "clang-O0", "clang-O2", "static", "static-pie", "stripped", "omit-frame-pointer", "m32"];
 
 const RUST_FORMS: &[&str] = &["rust-O0", "rust-O2", "rust-O0-dwarf5", "rust-v0", "rust-packed", "rust-lines"];
 
