@@ -47,8 +47,7 @@ impl<'m> DebugInfo<'m> {
     /// `at` is a look-up address: for return addresses the byte before.
     #[must_use]
     pub fn resolve(&self, index: usize, at: Svma) -> Vec<SourceFrame> {
-        let _ = (self.dwarf(index), at);
-        Vec::new()
+        self.dwarf(index).map_or_else(Vec::new, |dwarf| dwarf.resolve(at))
     }
 
     fn note<T>(&self, module: &Module, result: Result<T, Error>) -> Option<T> {

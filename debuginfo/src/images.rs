@@ -1,5 +1,6 @@
 //! The images of a target: which file lies where, verified by build-id.
 
+use crate::dwarf::SplitFiles;
 use crate::elf::ElfFile;
 use crate::{BuildId, Locator};
 use evidence::{Addr, Doubts, Memory, Svma, Target};
@@ -22,6 +23,8 @@ pub struct Module {
     pub(crate) main: OnceLock<Option<ElfFile>>,
     pub(crate) debug: OnceLock<Option<ElfFile>>,
     pub(crate) supplementary: OnceLock<Option<ElfFile>>,
+    /// Split files (.dwo, .dwp), opened as they are needed.
+    pub(crate) split: SplitFiles,
 }
 
 impl Module {
@@ -65,7 +68,7 @@ impl Module {
 /// All images of a target, by address.
 #[derive(Debug, Default)]
 pub struct Modules {
-    list: Vec<Module>,
+    pub(crate) list: Vec<Module>,
 }
 
 impl Modules {

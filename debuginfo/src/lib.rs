@@ -30,6 +30,7 @@ pub mod images;
 pub mod locate;
 #[allow(unsafe_code, reason = "the one module that maps files")]
 mod map;
+mod single;
 pub mod symbols;
 
 pub use build_id::BuildId;

@@ -1,13 +1,54 @@
-//! DWARF of one module: units, lines, inlined calls.
+//! DWARF of one module: units, functions, inlined calls, lines.
+//!
+//! Input: the sections of a debug file, of its dwz alternate, and of its split files, read in place. Output: what an
+//! address means ([`SourceFrame`]), and access to DIEs wherever a reference leads ([`Dwarf::unit`],
+//! [`Dwarf::follow`]). It interprets no types and evaluates no expressions.
+//!
+//! Nothing is read before it is needed. The unit of an address comes from an index or from a scan of root DIEs
+//! (`unit_map`); a unit that is hit gets its abbreviations parsed (`unit`), its functions listed (`functions`), the
+//! tree of the one function walked (`inlines`), and its line program run (`lines`), each once. All of it may be used
+//! from many threads.
+//!
+//! A [`Scope`] is the place of a DIE: unit and offset. A compile unit in a split file goes by the [`UnitId`] of its
+//! skeleton.
 
+mod cursor;
+mod functions;
+mod inlines;
+mod lines;
+mod names;
+mod ranges;
+mod references;
+mod resolve;
 mod source;
+mod split;
+mod unit;
+mod unit_map;
 
 use crate::elf::ElfFile;
 use crate::{Error, Module, Slice};
+use evidence::Svma;
 use gimli::SectionId;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+pub use functions::LIMIT_FUNCTION_RANGES;
+pub use inlines::LIMIT_INLINES;
+pub use lines::LIMIT_ROWS;
+pub use names::LIMIT_ORIGINS;
+pub use ranges::LIMIT_DIE_RANGES;
 pub use source::{Scope, SourceFrame};
+pub use split::{LIMIT_SPLIT_FILES, SplitFiles};
+pub use unit::{Part, Skeleton, Unit, UnitId};
+pub use unit_map::LIMIT_UNIT_RANGES;
+
+/// Most abbreviations read in one scan of root DIEs. Real tables have the root's first, so a scan takes one or two
+/// steps for each unit; the limit is for tables made to be long and shared by many units.
+pub const LIMIT_ABBREVIATION_STEPS: u64 = 1 << 28;
+
+/// Threads used for work that can be split.
+pub(crate) fn workers() -> usize {
+    std::thread::available_parallelism().map_or(1, |n| n.get().min(16))
+}
 
 /// The DWARF of one module, read in place.
 #[derive(Debug)]
@@ -16,6 +57,16 @@ pub struct Dwarf<'m> {
     pub sections: Arc<gimli::Dwarf<Slice<'m>>>,
     /// The file they are in.
     pub file: &'m ElfFile,
+    split: &'m SplitFiles,
+    /// Whether address 0 can be code: only in files that have an executable section there.
+    zero_is_code: bool,
+    map: unit_map::UnitMap,
+    units: elsa::sync::FrozenMap<UnitId, Box<Option<Unit<'m>>>>,
+    splits: elsa::sync::FrozenVec<Box<references::Split<'m>>>,
+    package: OnceLock<Option<gimli::DwarfPackage<Slice<'m>>>>,
+    signatures: OnceLock<references::Signatures>,
+    signatures_of_package: elsa::sync::FrozenMap<u64, Box<Option<Scope>>>,
+    alternate: OnceLock<Vec<usize>>,
 }
 
 impl<'m> Dwarf<'m> {
@@ -25,20 +76,51 @@ impl<'m> Dwarf<'m> {
     /// A section is damaged.
     pub fn load(module: &'m Module) -> Result<Option<Self>, Error> {
         let Some(file) = module.debug() else { return Ok(None) };
-        if file.section(".debug_info").is_none() {
+        if file.section(".debug_info").is_none_or(crate::elf::Section::is_nobits) {
             return Ok(None);
         }
-        let mut sections = load_sections(file)?;
+        let mut sections = load_sections(file, |id| Some(id.name()))?;
         if let Some(alternate) = module.supplementary() {
-            sections.set_sup(load_sections(alternate)?);
+            sections.set_sup(load_sections(alternate, |id| Some(id.name()))?);
         }
-        Ok(Some(Self { sections: Arc::new(sections), file }))
+        let executable = |s: &crate::elf::Section| s.flags() & EXECUTABLE_SECTION == EXECUTABLE_SECTION;
+        Ok(Some(Self {
+            sections: Arc::new(sections),
+            file,
+            split: &module.split,
+            zero_is_code: file.sections().iter().any(|s| s.address() == Svma(0) && executable(s)),
+            map: unit_map::UnitMap::default(),
+            units: elsa::sync::FrozenMap::default(),
+            splits: elsa::sync::FrozenVec::default(),
+            package: OnceLock::new(),
+            signatures: OnceLock::new(),
+            signatures_of_package: elsa::sync::FrozenMap::default(),
+            alternate: OnceLock::new(),
+        }))
+    }
+
+    /// The unit that holds the function at `at`, for [`Dwarf::unit`].
+    #[must_use]
+    pub fn unit_of(&self, at: Svma) -> Option<UnitId> {
+        self.resolve_unit(at.0).map(|found| found.unit.id)
+    }
+
+    /// The ids of all compile and partial units of the debug file, in file order.
+    pub fn unit_ids(&self) -> impl Iterator<Item = UnitId> + '_ {
+        self.unit_offsets().iter().map(|offset| UnitId { part: Part::Info, offset: *offset })
     }
 }
 
-fn load_sections(file: &ElfFile) -> Result<gimli::Dwarf<Slice<'_>>, Error> {
+/// `SHF_ALLOC` and `SHF_EXECINSTR`.
+const EXECUTABLE_SECTION: u64 = 0x2 | 0x4;
+
+/// Loads the sections that `name` has a name for.
+fn load_sections(
+    file: &ElfFile,
+    name: impl Fn(SectionId) -> Option<&'static str>,
+) -> Result<gimli::Dwarf<Slice<'_>>, Error> {
     gimli::Dwarf::load(|id: SectionId| {
-        let data = file.section_data(id.name())?.unwrap_or_default();
+        let data = name(id).map_or(Ok(None), |name| file.section_data(name))?.unwrap_or_default();
         Ok(gimli::EndianSlice::new(data, file.endian()))
     })
 }

@@ -1,5 +1,6 @@
 //! What a pc means in source terms.
 
+use super::UnitId;
 use evidence::Svma;
 use std::sync::Arc;
 
@@ -10,7 +11,8 @@ pub struct SourceFrame {
     pub function: Option<Arc<str>>,
     /// Linkage name.
     pub linkage_name: Option<Arc<str>>,
-    /// Source file: for the innermost frame that of the line table, for outer ones that of the call site.
+    /// Source file: for the innermost frame that of the line table, for outer ones that of the call site. Absolute as
+    /// far as the compiler recorded directories; `.` and `..` in it are kept.
     pub file: Option<Arc<str>>,
     /// Line, from 1.
     pub line: Option<u32>,
@@ -18,17 +20,18 @@ pub struct SourceFrame {
     pub column: Option<u32>,
     /// Whether this frame is an inlined call.
     pub inline: bool,
-    /// Entry address of the physical function.
+    /// Start of the range of the physical function that the pc lies in: its entry, or the start of its cold part.
     pub function_start: Option<Svma>,
     /// Where its DIE is, for variables; `None` when the name came from a symbol table.
     pub scope: Option<Scope>,
 }
 
-/// A `DW_TAG_subprogram` or `DW_TAG_inlined_subroutine` of one module.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The place of a DIE in one module: a `DW_TAG_subprogram` or `DW_TAG_inlined_subroutine` for a [`SourceFrame`], any
+/// DIE for [`Dwarf::follow`](super::Dwarf::follow).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Scope {
-    /// Index of the unit in the module's [`Dwarf`](super::Dwarf).
-    pub unit: usize,
-    /// Offset of the DIE in the unit.
-    pub die: usize,
+    /// Its unit, for [`Dwarf::unit`](super::Dwarf::unit).
+    pub unit: UnitId,
+    /// Offset of the DIE from the start of the unit's header.
+    pub die: gimli::UnitOffset,
 }

@@ -1,0 +1,213 @@
+//! The line table of one unit: which line an address belongs to.
+//!
+//! Rows are kept in the sense in which gdb reads them (`lnp_state_machine::record_line`, `find_pc_sect_line`), because
+//! that is what people compare with: rows of line 0 are no rows; of several rows at one address the last statement
+//! start wins; a change of file at an address hides what the other file had there.
+
+use super::ranges::RangeMap;
+use super::unit::Unit;
+use crate::Slice;
+use evidence::ToUsize;
+use gimli::{AttributeValue, ColumnType, UnitRef};
+use std::ops::Range;
+use std::sync::{Arc, OnceLock};
+
+/// Most rows kept for one unit: what a unit of some two million source lines needs, and 100 MB.
+pub const LIMIT_ROWS: usize = 1 << 22;
+
+/// One row of the table: from `address` to the next row's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Row {
+    address: u64,
+    file: u32,
+    pub(crate) line: u32,
+    column: u16,
+    is_stmt: bool,
+}
+
+/// The line table of one unit.
+#[derive(Debug)]
+pub(crate) struct Lines<'m> {
+    rows: Vec<Row>,
+    /// Ranges of addresses, each with its rows.
+    sequences: RangeMap<(u32, u32)>,
+    header: gimli::LineProgramHeader<Slice<'m>>,
+    /// Assembled paths, by file number.
+    files: Vec<OnceLock<Option<Arc<str>>>>,
+}
+
+/// A place in a source file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) file: Option<Arc<str>>,
+    pub(crate) line: Option<u32>,
+    pub(crate) column: Option<u32>,
+}
+
+impl<'m> Unit<'m> {
+    /// The unit's line table; `None` when it has none or it is damaged from the start.
+    pub(crate) fn lines(&self) -> Option<&Lines<'m>> {
+        self.lines.get_or_init(|| Lines::read(self)).as_ref()
+    }
+
+    /// The line of an address.
+    pub(crate) fn line_at(&self, at: u64) -> Option<Place> {
+        let lines = self.lines()?;
+        let row = lines.find(at)?;
+        Some(Place {
+            file: lines.file(self, row.file.into()),
+            line: Some(row.line),
+            column: Some(row.column.into()).filter(|c| *c != 0),
+        })
+    }
+
+    /// The path of a file by its number in this unit (`DW_AT_decl_file`, `DW_AT_call_file`).
+    #[must_use]
+    pub fn file(&self, number: u64) -> Option<Arc<str>> {
+        self.lines()?.file(self, number)
+    }
+}
+
+/// Follows gdb's `lnp_state_machine` through one sequence.
+#[derive(Default)]
+struct Recorder {
+    last_file: Option<u32>,
+    last_address: u64,
+    stmt_at_address: bool,
+}
+
+impl Recorder {
+    fn record(&mut self, rows: &mut Vec<Row>, first: usize, row: Row) {
+        let same_address = self.last_address == row.address;
+        let file_changed = self.last_file != Some(row.file);
+        let hidden = file_changed && same_address && !row.is_stmt && self.stmt_at_address;
+        if !hidden && row.line != 0 {
+            if file_changed {
+                while rows.len() > first && rows.last().is_some_and(|r| r.address == row.address) {
+                    rows.pop();
+                }
+            }
+            rows.push(row);
+            self.last_file = Some(row.file);
+        }
+        if !same_address {
+            self.stmt_at_address = false;
+            self.last_address = row.address;
+        }
+        self.stmt_at_address |= row.is_stmt;
+    }
+}
+
+impl<'m> Lines<'m> {
+    fn read(unit: &Unit<'m>) -> Option<Self> {
+        let (owner, offset) = unit.line_owner();
+        let program =
+            owner.dwarf.debug_line.program(offset?, owner.header.address_size(), owner.comp_dir, owner.name).ok()?;
+        let header = program.header().clone();
+        let (mut rows, mut sequences): (Vec<Row>, Vec<(Range<u64>, (u32, u32))>) = (Vec::new(), Vec::new());
+        let (mut recorder, mut first, mut sorted) = (Recorder::default(), 0, true);
+        let mut start = None;
+        let mut machine = program.rows();
+        // Rows read before damage are as good as others, but a sequence without its end has no known extent.
+        while let Ok(Some((_, row))) = machine.next_row() {
+            if row.end_sequence() {
+                let range = start.take().unwrap_or(u64::MAX)..row.address();
+                let kept = rows.len() > first;
+                if kept && range.start < range.end && (range.start != 0 || unit.zero_is_code) {
+                    if !sorted {
+                        rows.get_mut(first..).unwrap_or_default().sort_by_key(|r| r.address);
+                    }
+                    let begin = u32::try_from(first).unwrap_or(u32::MAX);
+                    let end = u32::try_from(rows.len()).unwrap_or(u32::MAX);
+                    sequences.push((range, (begin, end)));
+                } else {
+                    rows.truncate(first);
+                }
+                (recorder, first, sorted) = (Recorder::default(), rows.len(), true);
+                continue;
+            }
+            if rows.len() >= LIMIT_ROWS {
+                break;
+            }
+            let lowest = start.unwrap_or(u64::MAX);
+            sorted &= lowest == u64::MAX || row.address() >= recorder.last_address;
+            start = Some(lowest.min(row.address()));
+            let column = match row.column() {
+                ColumnType::LeftEdge => 0,
+                ColumnType::Column(c) => u16::try_from(c.get()).unwrap_or(0),
+            };
+            recorder.record(
+                &mut rows,
+                first,
+                Row {
+                    address: row.address(),
+                    file: u32::try_from(row.file_index()).unwrap_or(u32::MAX),
+                    line: row.line().and_then(|l| u32::try_from(l.get()).ok()).unwrap_or(0),
+                    column,
+                    is_stmt: row.is_stmt(),
+                },
+            );
+        }
+        rows.truncate(first);
+        rows.shrink_to_fit();
+        let files = header.file_names().len().saturating_add(1);
+        Some(Self {
+            rows,
+            sequences: RangeMap::new(sequences),
+            header,
+            files: std::iter::repeat_with(OnceLock::new).take(files).collect(),
+        })
+    }
+
+    fn find(&self, at: u64) -> Option<Row> {
+        self.sequences.covering(at).find_map(|(_, (first, end))| {
+            let rows = self.rows.get(first.to_usize()..end.to_usize())?;
+            let after = rows.partition_point(|r| r.address <= at);
+            let candidates = rows.get(..after)?;
+            let last = *candidates.last()?;
+            // gdb: within the same address (and file), prefer where a statement starts.
+            let here = candidates.iter().rev().take_while(|r| r.address == last.address);
+            Some(here.clone().find(|r| r.is_stmt && r.file == last.file).copied().unwrap_or(last))
+        })
+    }
+
+    /// The path of a file by its number.
+    fn file(&self, unit: &Unit<'m>, number: u64) -> Option<Arc<str>> {
+        let slot = self.files.get(number.to_usize())?;
+        slot.get_or_init(|| self.assemble(&unit.line_owner().0, number).map(Arc::from)).clone()
+    }
+
+    /// Directory and name joined; a relative directory is below the compilation directory.
+    fn assemble(&self, unit: &UnitRef<'_, Slice<'m>>, number: u64) -> Option<String> {
+        let text = |value: AttributeValue<Slice<'m>>| {
+            let text = unit.attr_string(value).ok()?;
+            Some(String::from_utf8_lossy(text.slice()).into_owned())
+        };
+        let file = self.header.file(number)?;
+        let mut path = text(file.path_name())?;
+        if path.is_empty() {
+            return None;
+        }
+        if !path.starts_with('/') {
+            let directory = file.directory(&self.header).and_then(text).unwrap_or_default();
+            path = join(directory, &path);
+        }
+        if !path.starts_with('/')
+            && let Some(base) = &unit.comp_dir
+        {
+            path = join(String::from_utf8_lossy(base.slice()).into_owned(), &path);
+        }
+        Some(path)
+    }
+}
+
+fn join(mut directory: String, name: &str) -> String {
+    if directory.is_empty() || directory == "." {
+        return name.to_owned();
+    }
+    if !directory.ends_with('/') {
+        directory.push('/');
+    }
+    directory.push_str(name);
+    directory
+}

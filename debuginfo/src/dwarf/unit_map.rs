@@ -1,0 +1,185 @@
+//! Which unit an address belongs to.
+//!
+//! `.debug_aranges` and `.gdb_index` name units by address, and neither is ever complete: clang writes no aranges unless
+//! asked, a single object of gcc among many of clang's supplies only its own, linkers build the index from what they
+//! were given. So an address that none of them knows is looked for among the units that they do not mention, by their
+//! root DIEs alone. (`.debug_names` has no addresses.)
+
+use super::ranges::{Pcs, RangeMap};
+use super::unit::Root;
+use super::{Dwarf, LIMIT_ABBREVIATION_STEPS};
+use crate::Slice;
+use gimli::{DebugAbbrev, DebugAbbrevOffset, DebugInfoOffset, Reader as _, UnitHeader};
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+/// Most ranges kept for all units together: 40 times what a 2 GB debug file has, and 128 MB.
+pub const LIMIT_UNIT_RANGES: usize = 1 << 22;
+
+/// Units per piece of work of a parallel scan.
+const UNITS_PER_STEP: usize = 16;
+
+pub(crate) type Map = RangeMap<usize>;
+
+/// What is known about where units lie, each part found when first needed.
+#[derive(Debug, Default)]
+pub(crate) struct UnitMap {
+    /// Offsets of all unit headers in `.debug_info`, sorted.
+    headers: OnceLock<Vec<usize>>,
+    aranges: OnceLock<(Map, BTreeSet<usize>)>,
+    /// The units that no index mentions.
+    scanned: OnceLock<Map>,
+    /// All units, for addresses of which an index told a lie.
+    everything: OnceLock<Map>,
+}
+
+impl<'m> Dwarf<'m> {
+    /// Offsets of all unit headers in `.debug_info`, in order; stops at damage.
+    pub(crate) fn unit_offsets(&self) -> &[usize] {
+        self.map.headers.get_or_init(|| {
+            let mut units = self.sections.units();
+            let mut offsets = Vec::new();
+            while let Ok(Some(header)) = units.next() {
+                offsets.extend(header.debug_info_offset().map(|o| o.0));
+            }
+            offsets
+        })
+    }
+
+    /// The units that say they cover `at`, the most trustworthy first; lazily, since the first is mostly right.
+    pub(crate) fn units_at(&self, at: u64) -> impl Iterator<Item = usize> + '_ {
+        let stages: [fn(&Self) -> &Map; 3] = [|d| &d.aranges().0, Self::scanned, Self::everything];
+        let mut seen = Vec::new();
+        stages
+            .into_iter()
+            .flat_map(move |stage| stage(self).covering(at))
+            .map(|(_, unit)| unit)
+            .filter(move |unit| !seen.contains(unit) && (seen.push(*unit), true).1)
+    }
+
+    fn aranges(&self) -> &(Map, BTreeSet<usize>) {
+        self.map.aranges.get_or_init(|| {
+            let (mut ranges, mut named) = (Vec::new(), BTreeSet::new());
+            let mut headers = self.sections.debug_aranges.headers();
+            while let Ok(Some(header)) = headers.next() {
+                let unit = header.debug_info_offset().0;
+                let mut entries = header.entries();
+                while let Ok(Some(entry)) = entries.next() {
+                    let range = entry.range();
+                    if range.begin < range.end && (range.begin != 0 || self.zero_is_code) {
+                        ranges.push((range.begin..range.end, unit));
+                        named.insert(unit);
+                    }
+                    if ranges.len() >= LIMIT_UNIT_RANGES {
+                        break;
+                    }
+                }
+            }
+            (RangeMap::new(ranges), named)
+        })
+    }
+
+    fn scanned(&self) -> &Map {
+        self.map.scanned.get_or_init(|| {
+            let named = &self.aranges().1;
+            let rest: Vec<_> = self.unit_offsets().iter().copied().filter(|u| !named.contains(u)).collect();
+            self.scan(&rest)
+        })
+    }
+
+    fn everything(&self) -> &Map {
+        self.map.everything.get_or_init(|| {
+            let named = &self.aranges().1;
+            let rest: Vec<_> = self.unit_offsets().iter().copied().filter(|u| named.contains(u)).collect();
+            self.scan(&rest)
+        })
+    }
+
+    /// The ranges of the root DIEs of `units`.
+    fn scan(&self, units: &[usize]) -> Map {
+        let (next, steps, all) = (AtomicUsize::new(0), AtomicU64::new(0), Mutex::new(Vec::new()));
+        let work = || {
+            let mut found = Vec::new();
+            loop {
+                let first = next.fetch_add(UNITS_PER_STEP, Ordering::Relaxed);
+                let Some(some) = units.get(first..).filter(|rest| !rest.is_empty()) else { break };
+                for unit in some.iter().take(UNITS_PER_STEP) {
+                    let _ = self.root_ranges(*unit, &steps, |range| {
+                        found.push((range, *unit));
+                        found.len() < LIMIT_UNIT_RANGES
+                    });
+                }
+            }
+            all.lock().unwrap_or_else(PoisonError::into_inner).append(&mut found);
+        };
+        let threads = units.len().div_ceil(UNITS_PER_STEP).min(crate::dwarf::workers());
+        std::thread::scope(|scope| {
+            for _ in 1..threads {
+                scope.spawn(work);
+            }
+            work();
+        });
+        let mut found = all.into_inner().unwrap_or_else(PoisonError::into_inner);
+        // Threads finish in any order; the map must not depend on it.
+        found.sort_by_key(|(range, unit): &(Range<u64>, usize)| (range.start, range.end, *unit));
+        found.truncate(LIMIT_UNIT_RANGES);
+        RangeMap::new(found)
+    }
+
+    fn root_ranges(
+        &self,
+        unit: usize,
+        steps: &AtomicU64,
+        with: impl FnMut(Range<u64>) -> bool,
+    ) -> Result<(), gimli::Error> {
+        let header = self.sections.unit_header(DebugInfoOffset(unit))?;
+        let abbreviations = root_abbreviation(&self.sections.debug_abbrev, &header, steps)?;
+        let root = Root::read(&self.sections, header, abbreviations)?;
+        if matches!(root.tag, gimli::DW_TAG_partial_unit | gimli::DW_TAG_type_unit) {
+            return Ok(());
+        }
+        let pcs: Pcs<'m> = root.pcs;
+        pcs.each(root.unit.unit_ref(&self.sections), self.zero_is_code, with)
+    }
+}
+
+/// A table with nothing but the abbreviation of the unit's root DIE, which is almost always the first of hundreds.
+fn root_abbreviation<'m>(
+    section: &DebugAbbrev<Slice<'m>>,
+    header: &UnitHeader<Slice<'m>>,
+    steps: &AtomicU64,
+) -> Result<Arc<gimli::Abbreviations>, gimli::Error> {
+    let mut entry = header.range_from(header.root_offset()..)?;
+    let wanted = entry.read_uleb128()?;
+    let mut rest = *gimli::Section::reader(section);
+    rest.skip(header.debug_abbrev_offset().0)?;
+    loop {
+        if steps.fetch_add(1, Ordering::Relaxed) >= LIMIT_ABBREVIATION_STEPS {
+            return Err(gimli::Error::InvalidAbbreviationCode(wanted));
+        }
+        let start = rest;
+        let code = rest.read_uleb128()?;
+        if code == 0 {
+            return Err(gimli::Error::InvalidAbbreviationCode(wanted));
+        }
+        rest.read_uleb128()?;
+        rest.read_u8()?;
+        loop {
+            let (name, form) = (rest.read_uleb128()?, rest.read_uleb128()?);
+            if form == u64::from(gimli::DW_FORM_implicit_const.0) {
+                rest.read_sleb128()?;
+            }
+            if (name, form) == (0, 0) {
+                break;
+            }
+        }
+        if code == wanted {
+            let len = start.len().saturating_sub(rest.len());
+            let one = start.slice().get(..len).unwrap_or_default();
+            let one = DebugAbbrev::new(one, start.endian());
+            return one.abbreviations(DebugAbbrevOffset(0)).map(Arc::new);
+        }
+    }
+}
