@@ -1,16 +1,13 @@
 //! Files looked at by themselves, without a target that mapped them.
 
-use crate::dwarf::SplitFiles;
 use crate::elf::ElfFile;
 use crate::{Error, Locator, Module, Modules};
-use evidence::Addr;
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
 
 impl Modules {
     /// One image at the addresses that its file states (slide 0), with the debug file and the dwz alternate given.
     ///
-    /// For tools that ask about a file rather than a program. Nothing is searched for but split files.
+    /// For tools that ask about a file rather than a program. Files that are not given are looked for.
     ///
     /// # Errors
     /// A file cannot be opened or is not an ELF file.
@@ -21,20 +18,7 @@ impl Modules {
         locator: &Locator,
     ) -> Result<Self, Error> {
         let main = ElfFile::open(path)?;
-        let span = main.span();
         let open = |path: Option<&Path>| path.map(ElfFile::open).transpose();
-        Ok(Self {
-            list: vec![Module {
-                path: Arc::from(path.to_string_lossy()),
-                base: Addr(span.start),
-                size: span.end.saturating_sub(span.start),
-                slide: 0,
-                build_id: main.build_id().cloned(),
-                debug: OnceLock::from(open(debug)?),
-                supplementary: OnceLock::from(open(supplementary)?),
-                main: OnceLock::from(Some(main)),
-                split: SplitFiles::new(locator),
-            }],
-        })
+        Ok(Self { list: vec![Module::of_file(main, open(debug)?, open(supplementary)?, locator)] })
     }
 }

@@ -1,12 +1,15 @@
 //! One ELF file: its segments, sections (decompressed when first asked for), notes and symbol tables.
 
+mod program;
 mod sections;
 
 use crate::{BuildId, Error, map::FileBytes};
 use evidence::{Arch, Svma, ToU64};
 use object::elf;
-use object::read::elf::{FileHeader, ProgramHeader};
+use object::read::elf::{FileHeader, ProgramHeader as _};
 use object::{Endianness, FileKind};
+pub use program::ProgramHeader;
+pub(crate) use program::{Headers, LIMIT_HEAD, build_id as note_build_id};
 pub use sections::Section;
 use std::fs::File;
 use std::ops::Range;
@@ -35,6 +38,7 @@ pub struct ElfFile {
     /// `ET_EXEC`, `ET_DYN`, `ET_REL`.
     kind: u16,
     entry: Svma,
+    programs: Vec<ProgramHeader>,
     segments: Vec<Segment>,
     /// Range of the dynamic section, in SVMA.
     dynamic: Option<Range<u64>>,
@@ -103,7 +107,9 @@ impl ElfFile {
         let (mut dynamic, mut eh_frame_header, mut tls, mut build_id) = (None, None, None, None);
         // A separate debug file keeps the program headers of its image although the contents are gone; a truncated
         // file may have lost them. Sections alone are still of use, so a bad table is no error.
-        for p in header.program_headers(endian, &*bytes).unwrap_or_default() {
+        let table = header.program_headers(endian, &*bytes).unwrap_or_default();
+        let programs = program::widen::<H>(table, endian);
+        for p in table {
             let address: u64 = p.p_vaddr(endian).into();
             let memory_size: u64 = p.p_memsz(endian).into();
             let range = address..address.saturating_add(memory_size);
@@ -147,6 +153,7 @@ impl ElfFile {
             arch,
             kind,
             entry,
+            programs,
             segments,
             dynamic,
             eh_frame_header,
@@ -208,6 +215,12 @@ impl ElfFile {
     #[must_use]
     pub const fn entry(&self) -> Svma {
         self.entry
+    }
+
+    /// All program headers, in file order.
+    #[must_use]
+    pub fn program_headers(&self) -> &[ProgramHeader] {
+        &self.programs
     }
 
     /// Loadable segments in file order.

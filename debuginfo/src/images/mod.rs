@@ -1,0 +1,182 @@
+//! The images of a target: which file lies where, verified by build-id.
+
+mod in_memory;
+mod link_map;
+mod outline;
+mod report;
+mod verify;
+
+use crate::dwarf::SplitFiles;
+use crate::elf::ElfFile;
+use crate::locate::{Separate, Supplementary};
+use crate::{BuildId, Locator};
+use evidence::{Addr, Doubt, Doubts, Memory, Svma, Target};
+pub use report::{FileReport, Outcome, SymbolKind, Verified};
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
+/// An image as it lies in the target.
+#[derive(Debug)]
+pub struct Module {
+    /// The path as the target names it, or `[vdso]`.
+    pub path: Arc<str>,
+    /// Lowest mapped address.
+    pub base: Addr,
+    /// Bytes from `base` to the end of its last mapping.
+    pub size: u64,
+    /// Runtime address minus SVMA, modulo 2^64.
+    pub slide: u64,
+    /// The build-id found in the target's memory (or in a verified file when memory has none).
+    pub build_id: Option<BuildId>,
+    main: Option<ElfFile>,
+    verified: Verified,
+    searched: Vec<(PathBuf, Outcome)>,
+    problem: Option<String>,
+    locator: Arc<Locator>,
+    separate: OnceLock<Separate>,
+    supplementary: OnceLock<Supplementary>,
+    late: Doubts,
+    /// Split files (.dwo, .dwp), opened as they are needed.
+    pub(crate) split: SplitFiles,
+}
+
+impl Module {
+    /// A file by itself, at the addresses that it states, with the debug files given instead of looked for.
+    pub(crate) fn of_file(
+        main: ElfFile,
+        debug: Option<ElfFile>,
+        supplementary: Option<ElfFile>,
+        locator: &Locator,
+    ) -> Self {
+        let span = main.span();
+        Self {
+            path: main.path().to_string_lossy().into(),
+            base: Addr(span.start),
+            size: span.end.saturating_sub(span.start),
+            slide: 0,
+            build_id: main.build_id().cloned(),
+            searched: vec![(main.path().to_owned(), Outcome::Used)],
+            main: Some(main),
+            verified: Verified::Given,
+            problem: None,
+            locator: Arc::new(locator.clone()),
+            separate: debug.map(|file| Separate { file: Some(file), ..Separate::default() }.into()).unwrap_or_default(),
+            supplementary: supplementary
+                .map(|file| Supplementary { file: Some(file), ..Supplementary::default() }.into())
+                .unwrap_or_default(),
+            late: Doubts::new(),
+            split: SplitFiles::new(locator),
+        }
+    }
+
+    /// The addresses it spans.
+    #[must_use]
+    pub const fn range(&self) -> Range<Addr> {
+        self.base..self.base.saturating_add(self.size)
+    }
+
+    /// The image's own address for a runtime address.
+    #[must_use]
+    pub const fn to_svma(&self, at: Addr) -> Svma {
+        Svma(at.0.wrapping_sub(self.slide))
+    }
+
+    /// The runtime address of an image's own address.
+    #[must_use]
+    pub const fn to_addr(&self, at: Svma) -> Addr {
+        Addr(at.0.wrapping_add(self.slide))
+    }
+
+    /// The image file itself (or its copy out of memory, for a vDSO).
+    #[must_use]
+    pub const fn main(&self) -> Option<&ElfFile> {
+        self.main.as_ref()
+    }
+
+    /// How sure it is that [`Module::main`] is what ran.
+    #[must_use]
+    pub const fn verified(&self) -> Verified {
+        self.verified
+    }
+
+    /// The file that holds the DWARF: the image itself, or a separate debug file, which is looked for on first use.
+    #[must_use]
+    pub fn debug(&self) -> Option<&ElfFile> {
+        self.separate().file.as_ref().or_else(|| self.main())
+    }
+
+    /// dwz's alternate file, looked for on first use.
+    #[must_use]
+    pub fn supplementary(&self) -> Option<&ElfFile> {
+        self.supplementary_search().file.as_ref()
+    }
+
+    fn separate(&self) -> &Separate {
+        self.separate
+            .get_or_init(|| Separate::find(&self.locator, &self.path, self.build_id.as_ref(), self.main(), &self.late))
+    }
+
+    fn supplementary_search(&self) -> &Supplementary {
+        self.supplementary.get_or_init(|| {
+            let debug = self.debug();
+            debug.map(|file| Supplementary::find(&self.locator, file, &self.late)).unwrap_or_default()
+        })
+    }
+
+    /// What failed when files were looked for after the outline was made.
+    #[must_use]
+    pub fn doubts(&self) -> Vec<Doubt> {
+        self.late.sorted()
+    }
+
+    /// What was looked for where, and what came of it. Opens the debug files if nobody did yet.
+    #[must_use]
+    pub fn report(&self) -> FileReport {
+        let mut report = FileReport {
+            main: self.main.as_ref().map(|f| f.path().to_owned()),
+            verified: self.verified,
+            searched: self.searched.clone(),
+            problem: self.problem.clone(),
+            ..FileReport::default()
+        };
+        let separate = self.separate();
+        report.debug = separate.file.as_ref().map(|f| f.path().to_owned());
+        report.searched.extend(separate.searched.iter().cloned());
+        let supplementary = self.supplementary_search();
+        report.supplementary = supplementary.file.as_ref().map(|f| f.path().to_owned());
+        report.searched.extend(supplementary.searched.iter().cloned());
+        crate::locate::judge(self, separate, supplementary, &mut report);
+        report
+    }
+}
+
+/// All images of a target, by address.
+#[derive(Debug, Default)]
+pub struct Modules {
+    pub(crate) list: Vec<Module>,
+}
+
+impl Modules {
+    /// All of them, sorted by base address.
+    #[must_use]
+    pub fn list(&self) -> &[Module] {
+        &self.list
+    }
+
+    /// The image that covers `at`, with its index in [`Modules::list`].
+    #[must_use]
+    pub fn find(&self, at: Addr) -> Option<(usize, &Module)> {
+        let index = self.list.partition_point(|m| m.base <= at).checked_sub(1)?;
+        let module = self.list.get(index)?;
+        (at.offset_from(module.base)? < module.size).then_some((index, module))
+    }
+
+    /// Finds the images of `target`, opens their files through `locator`, and verifies them against `memory`.
+    #[must_use]
+    pub fn outline(target: &dyn Target, memory: &dyn Memory, locator: &Locator, doubts: &Doubts) -> Self {
+        let mut list = outline::outline(target, memory, locator, doubts);
+        list.sort_by_key(|m| (m.base, m.size));
+        Self { list }
+    }
+}

@@ -1,0 +1,72 @@
+//! Where files are looked for: the only part of this crate that chooses paths.
+
+mod separate;
+
+use crate::BuildId;
+use crate::images::{FileReport, Module};
+pub(crate) use separate::{Separate, Supplementary};
+use std::path::{Path, PathBuf};
+
+/// Where files are looked for.
+#[derive(Clone, Debug, Default)]
+pub struct Locator {
+    /// `--exe`: the executable, used instead of the path that the source names (its build-id must still match).
+    pub executable: Option<PathBuf>,
+    /// `--sysroot`: prefix for all paths that the source names.
+    pub sysroot: Option<PathBuf>,
+    /// `--symbols`: directories with debug files.
+    pub symbols: Vec<PathBuf>,
+    /// Servers to ask by build-id; empty without `--debuginfod`.
+    pub debuginfod: Vec<String>,
+    /// The target's own root directory (`/proc/PID/root`).
+    pub root: Option<PathBuf>,
+}
+
+/// An image whose file is wanted.
+pub(crate) struct Wanted<'w> {
+    pub path: &'w str,
+    pub build_id: Option<&'w BuildId>,
+    /// Where the very file may be opened.
+    pub open: &'w [PathBuf],
+    /// Whether it is the main program.
+    pub executable: bool,
+}
+
+/// `path` below `root`.
+pub(crate) fn below(root: &Path, path: &Path) -> PathBuf {
+    root.join(path.strip_prefix("/").unwrap_or(path))
+}
+
+impl Locator {
+    /// Where the file of an image may be, best first, each place once.
+    pub(crate) fn image_places(&self, wanted: &Wanted<'_>) -> Vec<PathBuf> {
+        let mut places = Vec::new();
+        if wanted.executable {
+            places.extend(self.executable.clone());
+        }
+        places.extend(wanted.open.iter().cloned());
+        let path = Path::new(wanted.path);
+        if path.is_absolute() {
+            for root in [self.sysroot.as_deref(), self.root.as_deref()].into_iter().flatten() {
+                places.push(below(root, path));
+            }
+            places.push(path.to_owned());
+        }
+        for dir in &self.symbols {
+            if let Some(id) = wanted.build_id {
+                let link = dir.join(".build-id").join(id.debug_path());
+                places.push(link.with_extension(""));
+            }
+            if let Some(name) = path.file_name() {
+                places.push(below(dir, path));
+                places.push(dir.join(name));
+            }
+        }
+        let mut seen = std::collections::HashSet::new();
+        places.retain(|p| seen.insert(p.clone()));
+        places
+    }
+}
+
+/// Says what is missing of a module's files.
+pub(crate) fn judge(_module: &Module, _separate: &Separate, _alternate: &Supplementary, _report: &mut FileReport) {}
