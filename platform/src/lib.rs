@@ -20,6 +20,7 @@
 
 pub mod elfcore;
 mod error;
+pub mod linux_abi;
 pub mod live;
 
 pub use error::{Error, Refusal};
