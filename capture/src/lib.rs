@@ -1,1 +1,77 @@
-//! placeholder
+//! From a stopped target to the rows of a snapshot.
+//!
+//! Input: any [`Target`], where to look for debug files, and a [`Plan`]. Output: a [`Snapshot`] without findings. The
+//! crate knows no backend (its tests run on fakes), and it draws no conclusions: classifying is the analysis crate's
+//! work, over the snapshot alone.
+//!
+//! The way of one capture is a straight line: fetch what must be read while the target stands still, release it,
+//! outline its images, unwind all threads in parallel, resolve all pcs in one batch, evaluate variables, collect what
+//! a classifier will want, assemble the rows.
+#![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::indexing_slicing,
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::arithmetic_side_effects,
+        clippy::as_conversions
+    )
+)]
+
+mod assemble;
+mod collect;
+mod fetch;
+mod parallel;
+mod plan;
+mod resolve;
+mod stacks;
+pub mod values;
+mod walk;
+
+use debuginfo::{DebugInfo, Locator, Modules};
+use evidence::{Doubts, Paged, Target};
+pub use parallel::for_each_parallel;
+pub use plan::{KeepMemory, Plan, ThreadChoice};
+use snapshot_format::Snapshot;
+
+/// Says when the target need not stand still any longer. Called once, from the calling thread.
+pub type Release<'r> = &'r mut dyn FnMut();
+
+/// Captures `target`.
+///
+/// Nothing that goes wrong on the way ends the capture: it becomes a doubt of the snapshot.
+pub fn capture(target: &dyn Target, locator: &Locator, plan: &Plan, release: Release<'_>) -> Snapshot {
+    let doubts = Doubts::new();
+    doubts.extend(target.gaps().doubts.iter().cloned());
+    let paged = Paged::new(target.memory());
+    let chosen = plan.choose(target);
+    fetch::stacks(target, &chosen, &paged);
+
+    let modules = Modules::outline(target, &paged, locator, &doubts);
+    let early = !plan.variables && plan.keep_memory.is_local();
+    if early {
+        fetch::before_release(target, &modules, &paged);
+        paged.release();
+        release();
+    }
+
+    let backed = &paged;
+    let info = DebugInfo::new(&modules, &doubts);
+    let walked = walk::walk(target, &chosen, backed, &info, plan);
+    let resolved = resolve::resolve(&walked, &info);
+    let variables = if plan.variables {
+        values::collect(target, &walked, &resolved, backed, &info, plan, &doubts)
+    } else {
+        values::Collected::default()
+    };
+    let mut snapshot = assemble::assemble(target, &modules, &walked, &resolved, variables);
+    collect::collect(target, &walked, backed, &info, plan, &mut snapshot, &doubts);
+    if !early {
+        paged.release();
+        release();
+    }
+    snapshot.doubts = assemble::doubts(doubts.into_sorted());
+    snapshot
+}

@@ -1,0 +1,248 @@
+//! The one place where evidence becomes rows.
+
+use crate::fetch::mapping_at;
+use crate::resolve::Resolved;
+use crate::stacks::StackTable;
+use crate::values::Collected;
+use crate::walk::Walked;
+use debuginfo::Modules;
+use debuginfo::dwarf::SourceFrame;
+use evidence::{Access, Context, Identity, Mapping, Target, register_name};
+use snapshot_format::Snapshot;
+use snapshot_format::schema::{self, Trust};
+use unwind::Frame;
+
+/// Frames of a thread whose registers are kept besides the innermost one's: enough to follow an argument outwards.
+const LIMIT_REGISTER_FRAMES: usize = 16;
+
+pub(crate) fn assemble(
+    target: &dyn Target,
+    modules: &Modules,
+    walked: &[Walked<'_>],
+    resolved: &Resolved,
+    variables: Collected,
+) -> Snapshot {
+    let mut table = StackTable::default();
+    let mut snapshot = Snapshot {
+        identity: identity(target.identity()),
+        event: target.event().map(event),
+        mappings: target.mappings().iter().map(mapping).collect(),
+        modules: modules.list().iter().map(module).collect(),
+        variables: variables.rows,
+        notes: target.notes().iter().map(note).collect(),
+        attributes: target.attributes().iter().map(attribute).collect(),
+        files: target.open_files().iter().map(file).collect(),
+        ..Snapshot::default()
+    };
+    for w in walked {
+        let rows: Vec<schema::Frame> = w.stack.frames.iter().flat_map(|f| frames(f, resolved, modules)).collect();
+        let stack = if rows.is_empty() { None } else { table.add(rows) };
+        snapshot.threads.push(thread(w, stack, target.mappings()));
+        registers(w, resolved, &mut snapshot.registers);
+    }
+    snapshot.stacks = table.stacks;
+    snapshot.frames = table.frames;
+    snapshot
+}
+
+pub(crate) fn doubts(doubts: Vec<evidence::Doubt>) -> Vec<schema::Doubt> {
+    doubts
+        .into_iter()
+        .map(|d| schema::Doubt { what: d.what.to_owned(), address: d.at.map(|a| a.0), why: d.why.into() })
+        .collect()
+}
+
+fn text(value: Option<&str>) -> Option<String> {
+    value.map(str::to_owned)
+}
+
+fn identity(i: &Identity) -> schema::Identity {
+    schema::Identity {
+        origin: i.origin.word().to_owned(),
+        os: i.os.word().to_owned(),
+        arch: i.arch.word().to_owned(),
+        big_endian: i.big_endian,
+        pid: i.pid,
+        parent_pid: i.parent_pid,
+        command: text(i.command.as_deref()),
+        arguments: text(i.arguments.as_deref()),
+        executable: text(i.executable.as_deref()),
+        host: text(i.host.as_deref()),
+        release: text(i.release.as_deref()),
+        taken_at_ns: i.taken_at_ns,
+    }
+}
+
+fn event(e: &evidence::Event) -> schema::Event {
+    let signal = e.signal.as_ref();
+    schema::Event {
+        thread: e.thread.map(|t| t.0),
+        signal: signal.map(|s| i64::from(s.number)),
+        code: signal.and_then(|s| s.code).map(i64::from),
+        address: signal.and_then(|s| s.address).map(|a| a.0),
+        access: e.access.map(|a| {
+            match a {
+                Access::Read => "read",
+                Access::Write => "write",
+                Access::Execute => "execute",
+            }
+            .to_owned()
+        }),
+        sender_pid: signal.and_then(|s| s.sender_pid),
+        sender_uid: signal.and_then(|s| s.sender_uid),
+        message: text(e.message.as_deref()),
+        trap_number: e.trap_number,
+        error_code: e.error_code,
+        signal_name: None,
+        code_name: None,
+    }
+}
+
+fn mapping(m: &Mapping) -> schema::Mapping {
+    let protection = m.protection.map_or_else(
+        || "????".to_owned(),
+        |p| {
+            let mut text = String::with_capacity(4);
+            text.push(if p.read { 'r' } else { '-' });
+            text.push(if p.write { 'w' } else { '-' });
+            text.push(if p.execute { 'x' } else { '-' });
+            text.push(m.shared.map_or('?', |s| if s { 's' } else { 'p' }));
+            text
+        },
+    );
+    schema::Mapping {
+        start: m.range.start.0,
+        end: m.range.end.0,
+        protection,
+        file_offset: m.file_offset,
+        path: text(m.path.as_deref()),
+        deleted: m.deleted,
+    }
+}
+
+fn module(m: &debuginfo::Module) -> schema::Module {
+    let report = m.report();
+    schema::Module {
+        path: m.path.to_string(),
+        build_id: m.build_id.as_ref().map(|b| b.bytes().to_vec()),
+        base: m.base.0,
+        size: m.size,
+        slide: m.slide,
+        symbols: report.kind.word().to_owned(),
+        symbol_file: report.debug.as_ref().map(|p| p.display().to_string()),
+        problem: match (report.problem, report.remedy) {
+            (Some(problem), Some(remedy)) => Some(format!("{problem}; {remedy}")),
+            (problem, _) => problem,
+        },
+    }
+}
+
+fn note(n: &evidence::Note) -> schema::Note {
+    schema::Note {
+        owner: n.owner.clone().into(),
+        kind: n.kind.into(),
+        thread: n.thread.map(|t| t.0),
+        body: n.body.to_vec(),
+    }
+}
+
+fn attribute(a: &evidence::Attribute) -> schema::Attribute {
+    schema::Attribute { key: a.key.clone().into(), thread: a.thread.map(|t| t.0), value: a.value.clone().into() }
+}
+
+fn file(f: &evidence::OpenFile) -> schema::File {
+    schema::File { descriptor: f.descriptor, target: f.target.clone().into(), flags: f.flags, position: f.position }
+}
+
+fn thread(w: &Walked<'_>, stack: Option<u32>, mappings: &[Mapping]) -> schema::Thread {
+    let t = w.thread;
+    let range =
+        t.stack.clone().or_else(|| t.registers.sp().and_then(|sp| mapping_at(mappings, sp)).map(|m| m.range.clone()));
+    schema::Thread {
+        id: t.id.0,
+        process: t.process,
+        name: text(t.name.as_deref()),
+        faulting: w.faulting,
+        state: t.state.as_ref().map(|s| s.word.clone().into()).filter(|s: &String| !s.is_empty()),
+        wait_channel: t.state.as_ref().and_then(|s| text(s.wait_channel.as_deref())),
+        system_call: t.state.as_ref().and_then(|s| s.system_call),
+        context: match t.context {
+            Context::Lwp => "lwp",
+            Context::Cpu(_) => "cpu",
+            Context::Task => "task",
+        }
+        .to_owned(),
+        cpu: match t.context {
+            Context::Cpu(n) => Some(n.into()),
+            _ => t.cpu.map(u64::from),
+        },
+        stack,
+        truncated: w.stack.truncated.clone(),
+        stack_start: range.as_ref().map(|r| r.start.0),
+        stack_end: range.map(|r| r.end.0),
+        signal_mask: t.signal_mask,
+    }
+}
+
+const fn trust(t: unwind::Trust) -> Trust {
+    match t {
+        unwind::Trust::Context => Trust::Context,
+        unwind::Trust::Cfi => Trust::Cfi,
+        unwind::Trust::Orc => Trust::Orc,
+        unwind::Trust::FramePointer => Trust::FramePointer,
+        unwind::Trust::Scan => Trust::Scan,
+    }
+}
+
+/// The rows of one physical frame: inlined calls first, then the function itself.
+fn frames(frame: &Frame, resolved: &Resolved, modules: &Modules) -> Vec<schema::Frame> {
+    let at = resolved.at(frame.lookup());
+    let index = at.and_then(|at| at.module);
+    let module = index.and_then(|i| modules.list().get(i));
+    let bare = schema::Frame {
+        pc: frame.pc.0,
+        module: index.and_then(|i| u32::try_from(i).ok()),
+        module_offset: module.map(|m| m.to_svma(frame.pc).0),
+        trust: trust(frame.trust),
+        suspect: frame.suspect,
+        signal_frame: frame.signal_frame,
+        ..schema::Frame::default()
+    };
+    let sources: &[SourceFrame] = at.map(|at| at.frames.as_slice()).unwrap_or_default();
+    if sources.is_empty() {
+        return vec![bare];
+    }
+    let start = sources.last().and_then(|s| s.function_start);
+    let offset = start.and_then(|s| module?.to_svma(frame.pc).offset_from(s));
+    sources
+        .iter()
+        .map(|s| schema::Frame {
+            function: text(s.function.as_deref()),
+            linkage_name: text(s.linkage_name.as_deref()),
+            offset: if s.inline { None } else { offset },
+            file: text(s.file.as_deref()),
+            line: s.line.map(u64::from),
+            column: s.column.map(u64::from),
+            inline: s.inline,
+            trust: if s.inline { Trust::Inline } else { bare.trust },
+            ..bare.clone()
+        })
+        .collect()
+}
+
+/// All registers of the innermost frame, and of the faulting thread's next frames what was recovered.
+fn registers(w: &Walked<'_>, resolved: &Resolved, rows: &mut Vec<schema::RegisterValue>) {
+    let kept = if w.faulting { LIMIT_REGISTER_FRAMES } else { 1 };
+    let mut row_index = 0_usize;
+    for frame in w.stack.frames.iter().take(kept) {
+        let inlined = resolved.at(frame.lookup()).map_or(0, |at| at.frames.len().saturating_sub(1));
+        row_index = row_index.saturating_add(inlined);
+        let number = u32::try_from(row_index).unwrap_or(u32::MAX);
+        for (register, value) in frame.registers.iter() {
+            if let Some(name) = register_name(frame.registers.arch, register) {
+                rows.push(schema::RegisterValue { thread: w.thread.id.0, frame: number, name: name.to_owned(), value });
+            }
+        }
+        row_index = row_index.saturating_add(1);
+    }
+}

@@ -1,0 +1,34 @@
+//! Unwinds all chosen threads in parallel.
+
+use crate::parallel::for_each_parallel;
+use crate::plan::{Chosen, Plan};
+use debuginfo::DebugInfo;
+use evidence::{Memory, Target, Thread};
+use unwind::Stack;
+
+/// A thread and its frames.
+pub(crate) struct Walked<'t> {
+    pub(crate) thread: &'t Thread,
+    pub(crate) faulting: bool,
+    pub(crate) stack: Stack,
+}
+
+pub(crate) fn walk<'t>(
+    target: &'t dyn Target,
+    chosen: &[Chosen<'t>],
+    memory: &dyn Memory,
+    info: &DebugInfo<'_>,
+    plan: &Plan,
+) -> Vec<Walked<'t>> {
+    let limits = unwind::Limits { frames: plan.frames };
+    let _ = target;
+    for_each_parallel(chosen, plan.workers, |c| Walked {
+        thread: c.thread,
+        faulting: c.faulting,
+        stack: if c.thread.registers.known() == 0 {
+            Stack { frames: Vec::new(), truncated: Some("no registers were recorded for this thread".into()) }
+        } else {
+            unwind::unwind(&c.thread.registers, memory, info, &limits)
+        },
+    })
+}
