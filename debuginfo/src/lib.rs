@@ -26,12 +26,14 @@ pub mod demangle;
 pub mod dwarf;
 pub mod elf;
 mod error;
+pub mod eval;
 pub mod images;
 pub mod locate;
 #[allow(unsafe_code, reason = "the one module that maps files")]
 mod map;
 mod single;
 pub mod symbols;
+pub mod types;
 
 pub use build_id::BuildId;
 pub use debug_info::DebugInfo;

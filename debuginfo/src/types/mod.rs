@@ -1,0 +1,312 @@
+//! Types of variables: read from DWARF when they are first asked for, shared by all threads.
+//!
+//! Input: type DIEs by [`TypeId`]. Output: [`Type`] nodes, their spelling, and for declarations the definition that
+//! belongs to them. It reads no memory of the target and shows no value. Types may be cyclic, and damaged ones may be
+//! cyclic where they must not be: whoever follows references counts the steps.
+
+mod canonical;
+pub mod die;
+mod model;
+mod name;
+mod read;
+mod unit_index;
+
+use crate::DebugInfo;
+use crate::dwarf::{Scope, Unit, UnitId};
+use elsa::sync::FrozenMap;
+use std::sync::Arc;
+use unit_index::UnitIndex;
+
+pub use canonical::canonical;
+pub use model::{
+    Count, Dimension, Enumeration, Kind, Language, Member, PointerSort, Position, Qualifier, Role, Structure,
+    TemplateParameter, Type, TypeId, Variant, VariantPart,
+};
+pub use read::{LIMIT_DIMENSIONS, LIMIT_MEMBERS};
+pub use unit_index::{LIMIT_SCOPE_DEPTH, LIMIT_SCOPES};
+
+/// Longest chain of typedefs and qualifiers followed. Real ones have fewer than twenty links.
+pub const LIMIT_ALIASES: usize = 64;
+
+/// Most bytes of units searched for the definitions of types that are only declared where they are used, per module.
+/// It bounds the time: some 100 MB/s are searched. Beyond it such types stay incomplete.
+pub const LIMIT_SEARCH: usize = 64 << 20;
+
+/// A cache of types; cheap to make, best made once per capture.
+pub struct Types<'i, 'm> {
+    info: &'i DebugInfo<'m>,
+    types: FrozenMap<TypeId, Box<Type>>,
+    units: FrozenMap<(usize, UnitId), Box<UnitIndex>>,
+    spelled: FrozenMap<TypeId, Arc<str>>,
+    definitions: FrozenMap<TypeId, Box<Option<TypeId>>>,
+}
+
+impl<'i, 'm> Types<'i, 'm> {
+    /// An empty cache.
+    #[must_use]
+    pub fn new(info: &'i DebugInfo<'m>) -> Self {
+        Self {
+            info,
+            types: FrozenMap::new(),
+            units: FrozenMap::new(),
+            spelled: FrozenMap::new(),
+            definitions: FrozenMap::new(),
+        }
+    }
+
+    /// The debug information it reads.
+    #[must_use]
+    pub const fn info(&self) -> &'i DebugInfo<'m> {
+        self.info
+    }
+
+    fn index(&self, module: usize, unit: &Unit<'m>) -> &UnitIndex {
+        let key = (module, unit.id);
+        if let Some(index) = self.units.get(&key) {
+            return index;
+        }
+        self.units.insert(key, Box::new(UnitIndex::read(unit)))
+    }
+
+    /// The type at `id`, as its DIE has it; [`Kind::Unknown`] when it cannot be read.
+    pub fn get(&self, id: TypeId) -> &Type {
+        if let Some(ty) = self.types.get(&id) {
+            return ty;
+        }
+        self.types.insert(id, Box::new(self.read(id)))
+    }
+
+    fn read(&self, id: TypeId) -> Type {
+        let unknown = |why: &str| Type {
+            id,
+            name: None,
+            language: Language::C,
+            size: None,
+            alignment: None,
+            declaration: false,
+            kind: Kind::Unknown(why.into()),
+        };
+        let Some(dwarf) = self.info.dwarf(id.module) else { return unknown("its module has no DWARF") };
+        let Some(unit) = dwarf.unit(id.at.unit) else { return unknown("its unit cannot be read") };
+        // A partial unit that dwz made has no language of its own.
+        let language = Language::of(unit.language);
+        let named = unit.unit.entry(id.at.die).ok().and_then(|entry| {
+            let (at, name) = read::named_at(dwarf, unit, &entry)?;
+            let scoped = !matches!(
+                entry.tag(),
+                gimli::DW_TAG_base_type | gimli::DW_TAG_pointer_type | gimli::DW_TAG_unspecified_type
+            );
+            Some((at, name, scoped))
+        });
+        let name = named.map(|(at, name, scoped)| {
+            let name = if language == Language::Cpp { Arc::from(canonical(&name)) } else { name };
+            if scoped { self.qualify(id.module, at, &name, language) } else { name }
+        });
+        let prefix =
+            name.as_deref().and_then(|n| n.rfind("::").and_then(|at| n.get(..at)).filter(|_| !n.contains('<')));
+        let class = unit.unit.entry(id.at.die).is_ok_and(|e| die::flag(&e, gimli::DW_AT_enum_class));
+        let qualified = |enumerator: &str| -> Arc<str> {
+            match (language, class, &name, prefix) {
+                (Language::Cpp | Language::Rust, true, Some(name), _) => Arc::from(format!("{name}::{enumerator}")),
+                (Language::Rust, false, Some(name), _) => Arc::from(format!("{name}::{enumerator}")),
+                (Language::Cpp, false, _, Some(prefix)) => Arc::from(format!("{prefix}::{enumerator}")),
+                (Language::Cpp, false, None, None) => self.qualify(id.module, id.at, enumerator, language),
+                _ => Arc::from(enumerator),
+            }
+        };
+        read::Reader { dwarf, unit, module: id.module, language }.read(id, name.clone(), &qualified)
+    }
+
+    /// `name` with the namespaces and classes around the DIE at `at`.
+    fn qualify(&self, module: usize, at: Scope, name: &str, language: Language) -> Arc<str> {
+        let unit = self.info.dwarf(module).and_then(|d| d.unit(at.unit));
+        let (Some(unit), true) = (unit, language != Language::C) else { return Arc::from(name) };
+        let prefix = self.index(module, unit).prefix(at.die, language);
+        if prefix.is_empty() {
+            return Arc::from(name);
+        }
+        let prefix = if language == Language::Cpp { canonical(&prefix) } else { prefix };
+        Arc::from(format!("{prefix}::{name}"))
+    }
+
+    /// The spelling of a type, as gdb has it; `None` is `void`.
+    pub fn name(&self, id: Option<TypeId>) -> Arc<str> {
+        let Some(known) = id else { return Arc::from("void") };
+        if let Some(name) = self.spelled.get(&known) {
+            return Arc::from(name);
+        }
+        let language = self.get(known).language;
+        let spelled: Arc<str> = Arc::from(self.spell(id, language));
+        self.spelled.insert(known, Arc::clone(&spelled));
+        spelled
+    }
+
+    /// The type behind typedefs and qualifiers, with declarations replaced by their definitions; `None` for `void`.
+    pub fn resolved(&self, id: Option<TypeId>) -> Option<&Type> {
+        let mut here = id?;
+        for _ in 0..LIMIT_ALIASES {
+            let ty = self.get(here);
+            match ty.kind {
+                Kind::Typedef { target } | Kind::Qualified { target, .. } => here = target?,
+                _ if ty.declaration => return Some(self.definition(ty)),
+                _ => return Some(ty),
+            }
+        }
+        Some(self.get(here))
+    }
+
+    /// Size in bytes, where the type alone says it.
+    pub fn size(&self, id: Option<TypeId>) -> Option<u64> {
+        let ty = self.resolved(id)?;
+        if ty.size.is_some() {
+            return ty.size;
+        }
+        match &ty.kind {
+            Kind::Array { element, dimensions, .. } => {
+                let mut size = self.size_below(*element, 1)?;
+                for dimension in dimensions {
+                    let Count::Known(n) = dimension.count else { return None };
+                    size = size.checked_mul(n)?;
+                }
+                Some(size)
+            }
+            Kind::Enumeration(e) => self.size_below(e.underlying, 1),
+            _ => None,
+        }
+    }
+
+    fn size_below(&self, id: Option<TypeId>, depth: usize) -> Option<u64> {
+        if depth > LIMIT_DIMENSIONS {
+            return None;
+        }
+        let ty = self.resolved(id)?;
+        match (&ty.kind, ty.size) {
+            (_, Some(size)) => Some(size),
+            (Kind::Array { element, dimensions, .. }, None) => {
+                let mut size = self.size_below(*element, depth.saturating_add(1))?;
+                for dimension in dimensions {
+                    let Count::Known(n) = dimension.count else { return None };
+                    size = size.checked_mul(n)?;
+                }
+                Some(size)
+            }
+            (Kind::Enumeration(e), None) => self.size_below(e.underlying, depth.saturating_add(1)),
+            _ => None,
+        }
+    }
+
+    /// Alignment in bytes by the rules of the System V ABIs: explicit, or that of the most demanding part.
+    pub fn alignment(&self, id: Option<TypeId>) -> Option<u64> {
+        self.alignment_below(id, 0)
+    }
+
+    fn alignment_below(&self, id: Option<TypeId>, depth: usize) -> Option<u64> {
+        if depth > LIMIT_DIMENSIONS {
+            return None;
+        }
+        let ty = self.resolved(id)?;
+        if ty.alignment.is_some() {
+            return ty.alignment;
+        }
+        let deeper = depth.saturating_add(1);
+        match &ty.kind {
+            Kind::Array { element, .. } => self.alignment_below(*element, deeper),
+            Kind::Structure(s) => {
+                let mut most = 1;
+                for member in s.members.iter().filter(|m| m.role != Role::Static) {
+                    most = self.alignment_below(member.ty, deeper)?.max(most);
+                }
+                Some(most)
+            }
+            Kind::Unknown(_) | Kind::Function { .. } => None,
+            Kind::MemberPointer { .. } => Some(8),
+            _ => ty.size.filter(|s| s.is_power_of_two()),
+        }
+    }
+
+    /// The definition of a declared type: by signature, in its unit, then in the other units of its module; the
+    /// declaration itself when there is none, or more than one that differ in size.
+    fn definition(&self, declared: &Type) -> &Type {
+        let found = match self.definitions.get(&declared.id) {
+            Some(found) => *found,
+            None => *self.definitions.insert(declared.id, Box::new(self.find_definition(declared))),
+        };
+        found.map_or_else(|| self.get(declared.id), |id| self.get(id))
+    }
+
+    fn find_definition(&self, declared: &Type) -> Option<TypeId> {
+        let module = declared.id.module;
+        let dwarf = self.info.dwarf(module)?;
+        let unit = dwarf.unit(declared.id.at.unit)?;
+        let entry = unit.unit.entry(declared.id.at.die).ok()?;
+        if let Some(signature) = entry.attr_value(gimli::DW_AT_signature) {
+            let at = dwarf.follow(unit.id, signature)?;
+            return Some(TypeId { module, at }).filter(|id| *id != declared.id);
+        }
+        let (_, own) = read::named_at(dwarf, unit, &entry)?;
+        if let Some(found) = self.definition_in(module, unit, declared, &own) {
+            return Some(found);
+        }
+        let mut searched = 0_usize;
+        let mut found: Option<TypeId> = None;
+        for other in dwarf.unit_ids() {
+            if other == unit.id {
+                continue;
+            }
+            let Some(other) = dwarf.unit(other) else { continue };
+            searched = searched.saturating_add(other.unit.header.length_including_self());
+            if searched > LIMIT_SEARCH {
+                break;
+            }
+            let Some(here) = self.definition_in(module, other, declared, &own) else { continue };
+            match found {
+                None => found = Some(here),
+                Some(first) if self.get(first).size != self.get(here).size => return None,
+                Some(_) => {}
+            }
+            // C++ promises that all definitions are the same.
+            if declared.language == Language::Cpp {
+                break;
+            }
+        }
+        found
+    }
+
+    fn definition_in(&self, module: usize, unit: &Unit<'m>, declared: &Type, own: &str) -> Option<TypeId> {
+        let sort = |ty: &Type| match &ty.kind {
+            Kind::Structure(s) if s.union => Some(1),
+            Kind::Structure(_) => Some(0),
+            Kind::Enumeration(_) => Some(2),
+            _ => None,
+        };
+        self.index(module, unit).named(own).iter().filter(|d| d.tag != gimli::DW_TAG_variable).find_map(|d| {
+            let id = TypeId { module, at: Scope { unit: unit.id, die: d.die } };
+            let ty = self.get(id);
+            (ty.name == declared.name && sort(ty) == sort(declared)).then_some(id)
+        })
+    }
+
+    /// Global and static variables with this name, qualified or not, as DIEs: at most `most`.
+    pub fn globals(&self, module: usize, name: &str, most: usize) -> Vec<Scope> {
+        let Some(dwarf) = self.info.dwarf(module) else { return Vec::new() };
+        let own = name.rsplit("::").next().unwrap_or(name);
+        let mut found = Vec::new();
+        let mut searched = 0_usize;
+        for id in dwarf.unit_ids() {
+            let Some(unit) = dwarf.unit(id) else { continue };
+            searched = searched.saturating_add(unit.unit.header.length_including_self());
+            if searched > LIMIT_SEARCH || found.len() >= most {
+                break;
+            }
+            let index = self.index(module, unit);
+            for definition in index.named(own).iter().filter(|d| d.tag == gimli::DW_TAG_variable) {
+                let prefix = index.prefix(definition.die, Language::of(unit.language));
+                if name == own || format!("{prefix}::{own}") == name {
+                    found.push(Scope { unit: id, die: definition.die });
+                }
+            }
+        }
+        found.truncate(most);
+        found
+    }
+}

@@ -1,0 +1,181 @@
+//! Spells types as gdb does.
+
+use super::Types;
+use super::model::{Count, Kind, Language, PointerSort, Qualifier, Type, TypeId};
+
+/// Deepest type spelled out; below it stands `...`. Real declarators nest a dozen deep.
+const LIMIT_SPELLING: usize = 48;
+
+/// Longest spelling. Above it a function type with ever longer parameters is being built from damaged data.
+const LIMIT_LENGTH: usize = 1 << 16;
+
+impl Types<'_, '_> {
+    pub(super) fn spell(&self, id: Option<TypeId>, language: Language) -> String {
+        self.declare(id, language, String::new(), 0)
+    }
+
+    fn declare(&self, id: Option<TypeId>, language: Language, declarator: String, depth: usize) -> String {
+        let Some(id) = id else {
+            return joined(if language == Language::Rust { "()" } else { "void" }, &declarator);
+        };
+        if depth > LIMIT_SPELLING || declarator.len() > LIMIT_LENGTH {
+            return joined("...", &declarator);
+        }
+        let ty = self.get(id);
+        if ty.language == Language::Rust {
+            return self.rust(ty, depth);
+        }
+        let deeper = depth.saturating_add(1);
+        match &ty.kind {
+            Kind::Pointer { target, sort } => {
+                let symbol = match sort {
+                    PointerSort::Pointer => "*",
+                    PointerSort::Reference => "&",
+                    PointerSort::RvalueReference => "&&",
+                };
+                self.declare(*target, ty.language, self.around(*target, format!("{symbol}{declarator}")), deeper)
+            }
+            Kind::MemberPointer { target, class } => {
+                let class = self.declare(*class, ty.language, String::new(), deeper);
+                let declarator = self.around(*target, format!("{class}::*{declarator}"));
+                self.declare(*target, ty.language, declarator, deeper)
+            }
+            Kind::Array { element, dimensions, vector } => {
+                let mut declarator = declarator;
+                for dimension in dimensions {
+                    declarator.push_str(&match dimension.count {
+                        Count::Known(n) if *vector => format!(" __attribute__ ((vector_size({n})))"),
+                        Count::Known(n) => format!("[{n}]"),
+                        Count::Dynamic { .. } => "[variable length]".into(),
+                        Count::Unknown => "[]".into(),
+                    });
+                }
+                self.declare(*element, ty.language, declarator, deeper)
+            }
+            Kind::Function { result, parameters, variadic } => {
+                let mut list: Vec<String> = Vec::new();
+                let mut length = 0_usize;
+                for parameter in parameters {
+                    if length > LIMIT_LENGTH {
+                        list.push("...".into());
+                        break;
+                    }
+                    let spelled = self.declare(*parameter, ty.language, String::new(), deeper);
+                    length = length.saturating_add(spelled.len());
+                    list.push(spelled);
+                }
+                if *variadic {
+                    list.push("...".into());
+                }
+                if list.is_empty() {
+                    list.push("void".into());
+                }
+                self.declare(*result, ty.language, format!("{declarator}({})", list.join(", ")), deeper)
+            }
+            Kind::Qualified { .. } => self.qualified(ty, declarator, depth),
+            Kind::Structure(s) => joined(&tagged(ty, s.keyword), &declarator),
+            Kind::Enumeration(_) => joined(&tagged(ty, "enum"), &declarator),
+            Kind::Typedef { .. } | Kind::Base { .. } | Kind::Unspecified | Kind::Unknown(_) => {
+                joined(ty.name.as_deref().unwrap_or("<unnamed type>"), &declarator)
+            }
+        }
+    }
+
+    /// A declarator in parentheses where it would otherwise bind to an array or function wrongly.
+    fn around(&self, target: Option<TypeId>, declarator: String) -> String {
+        let binds = target.map(|t| self.get(t)).is_some_and(|t| {
+            t.language != Language::Rust && matches!(t.kind, Kind::Array { vector: false, .. } | Kind::Function { .. })
+        });
+        if binds { format!("({declarator})") } else { declarator }
+    }
+
+    fn qualified(&self, ty: &Type, declarator: String, depth: usize) -> String {
+        let mut qualifiers = Vec::new();
+        let mut here = Some(ty.id);
+        let mut steps = depth;
+        while let Some(id) = here {
+            let Kind::Qualified { qualifier, target } = self.get(id).kind else { break };
+            if !qualifiers.contains(&qualifier) {
+                qualifiers.push(qualifier);
+            }
+            here = target;
+            steps = steps.saturating_add(1);
+            if steps > LIMIT_SPELLING {
+                return joined("...", &declarator);
+            }
+        }
+        qualifiers.sort_unstable();
+        let words: Vec<&str> = qualifiers
+            .iter()
+            .map(|q| match q {
+                Qualifier::Const => "const",
+                Qualifier::Volatile => "volatile",
+                Qualifier::Restrict => "restrict",
+                Qualifier::Atomic => "_Atomic",
+            })
+            .collect();
+        let words = words.join(" ");
+        let deeper = steps.saturating_add(1);
+        let pointer =
+            here.is_some_and(|t| matches!(self.get(t).kind, Kind::Pointer { .. } | Kind::MemberPointer { .. }));
+        if pointer {
+            let rest = if declarator.is_empty() { String::new() } else { format!(" {declarator}") };
+            self.declare(here, ty.language, format!(" {words}{rest}"), deeper)
+        } else {
+            format!("{words} {}", self.declare(here, ty.language, declarator, deeper))
+        }
+    }
+
+    fn rust(&self, ty: &Type, depth: usize) -> String {
+        if let Some(name) = &ty.name {
+            return name.to_string();
+        }
+        let deeper = depth.saturating_add(1);
+        match &ty.kind {
+            Kind::Pointer { target, .. } => {
+                format!("*mut {}", self.declare(*target, Language::Rust, String::new(), deeper))
+            }
+            Kind::Array { element, dimensions, .. } => {
+                let mut spelled = self.declare(*element, Language::Rust, String::new(), deeper);
+                for dimension in dimensions.iter().rev() {
+                    spelled = match dimension.count {
+                        Count::Known(n) => format!("[{spelled}; {n}]"),
+                        _ => format!("[{spelled}]"),
+                    };
+                }
+                spelled
+            }
+            Kind::Qualified { target, .. } | Kind::Typedef { target } => {
+                self.declare(*target, Language::Rust, String::new(), deeper)
+            }
+            Kind::Function { result, parameters, .. } => {
+                let list: Vec<String> = parameters
+                    .iter()
+                    .take(64)
+                    .map(|p| self.declare(*p, Language::Rust, String::new(), deeper))
+                    .collect();
+                let result =
+                    result.map(|r| format!(" -> {}", self.declare(Some(r), Language::Rust, String::new(), deeper)));
+                format!("fn({}){}", list.join(", "), result.unwrap_or_default())
+            }
+            _ => "<unnamed type>".into(),
+        }
+    }
+}
+
+/// The name of a structure or enumeration: with its keyword in C, where tags are a name space of their own.
+fn tagged(ty: &Type, keyword: &str) -> String {
+    match (&ty.name, ty.language) {
+        (Some(name), Language::C) => format!("{keyword} {name}"),
+        (Some(name), _) => name.to_string(),
+        (None, _) => format!("{keyword} {{...}}"),
+    }
+}
+
+fn joined(name: &str, declarator: &str) -> String {
+    if declarator.is_empty() || declarator.starts_with(' ') {
+        format!("{name}{declarator}")
+    } else {
+        format!("{name} {declarator}")
+    }
+}
