@@ -12,6 +12,25 @@
     )
 )]
 
+mod convert;
+mod doubts;
+mod error;
+mod format;
+pub mod limits;
+mod reader;
+mod row;
 pub mod schema;
+mod snapshot;
+mod tables;
+#[cfg(test)]
+mod tests;
+mod variables;
+mod writer;
 
+pub use error::Error;
+pub use format::header::{MAGIC, VERSION};
+pub use reader::{Column, ColumnInfo, ReadOptions, Reader};
+pub use row::{Cell, ColumnSpec, DataType, Row};
 pub use schema::Snapshot;
+pub use tables::TABLES;
+pub use writer::{Summary, TableSummary, WriteOptions, Writer};

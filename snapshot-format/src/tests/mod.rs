@@ -1,0 +1,6 @@
+//! Tests of the container as a whole.
+
+mod arbitrary;
+mod damage;
+mod round_trip;
+mod samples;
