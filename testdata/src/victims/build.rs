@@ -28,18 +28,31 @@ pub fn separate_debug_dir(program: &Path) -> PathBuf {
     program.with_file_name("symbols")
 }
 
+/// How many seconds a tool may take. llvm-dwp 14 was seen to loop for ever on some DWARF 5 input; a build must not.
+const LIMIT_TOOL: &str = "300";
+
 /// Runs a tool to its end and gives what it printed on stdout.
 pub(super) fn tool<S: AsRef<OsStr>>(dir: &Path, name: &str, args: &[S]) -> Result<String, VictimError> {
-    let mut command = Command::new(name);
-    command.args(args).current_dir(dir).env("LC_ALL", "C").env_remove("CFLAGS").env_remove("RUSTFLAGS");
+    let mut command = Command::new("timeout");
+    command
+        .args(["-k", "5", LIMIT_TOOL, name])
+        .args(args)
+        .current_dir(dir)
+        .env("LC_ALL", "C")
+        .env_remove("CFLAGS")
+        .env_remove("RUSTFLAGS");
     let line = format!("{command:?}");
     let output = match command.output() {
         Ok(output) => output,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            return Err(VictimError::MissingTool { tool: name.into() });
+            return Err(VictimError::MissingTool { tool: "timeout".into() });
         }
         Err(e) => return Err(VictimError::Failed { command: line, output: e.to_string() }),
     };
+    // timeout(1) gives 127 for a command that it cannot find.
+    if output.status.code() == Some(127) {
+        return Err(VictimError::MissingTool { tool: name.into() });
+    }
     if !output.status.success() {
         let text = format!(
             "{}\n{}{}",

@@ -123,7 +123,7 @@ const VARIANTS: &[Variant] = &[
     ),
     plain("split-dwo", Gcc, &["-gdwarf-5", "-O2", "-gsplit-dwarf"]),
     plain("split-dwo-dwarf4", Gcc, &["-gdwarf-4", "-O2", "-gsplit-dwarf"]),
-    treated("split-dwp", &["-gdwarf-5", "-O2", "-gsplit-dwarf"], &[Step::Dwp("llvm-dwp")]),
+    // No DWARF 5 package of gcc's: GNU dwp 2.40 writes a wrong one, llvm-dwp 14 loops for ever on gcc's abbreviations.
     treated("split-dwp-dwarf4", &["-gdwarf-4", "-O2", "-gsplit-dwarf"], &[Step::Dwp("dwp")]),
     treated("dwz", &["-g", "-O2"], &[Step::Dwz]),
     treated("dwz-dwarf4", &["-gdwarf-4", "-O2"], &[Step::Dwz]),
