@@ -1,5 +1,6 @@
 //! The second layer: tables of each module, built when they are first asked for.
 
+use crate::cfi::Cfi;
 use crate::dwarf::{Dwarf, SourceFrame};
 use crate::{Error, Module, Modules};
 use evidence::{Doubt, Doubts, Svma};
@@ -15,6 +16,7 @@ pub struct DebugInfo<'m> {
 #[derive(Default)]
 struct Slot<'m> {
     dwarf: OnceLock<Option<Dwarf<'m>>>,
+    cfi: OnceLock<Cfi<'m>>,
 }
 
 impl<'m> DebugInfo<'m> {
@@ -40,6 +42,18 @@ impl<'m> DebugInfo<'m> {
     pub fn dwarf(&self, index: usize) -> Option<&Dwarf<'m>> {
         let module = self.modules.list().get(index)?;
         self.slots.get(index)?.dwarf.get_or_init(|| self.note(module, Dwarf::load(module)).flatten()).as_ref()
+    }
+
+    /// The call frame information of a module.
+    pub fn cfi(&self, index: usize) -> Option<&Cfi<'m>> {
+        let module = self.modules.list().get(index)?;
+        Some(self.slots.get(index)?.cfi.get_or_init(|| Cfi::new(module)))
+    }
+
+    /// Where doubts go.
+    #[must_use]
+    pub const fn doubts(&self) -> &'m Doubts {
+        self.doubts
     }
 
     /// What a pc means: inlined calls innermost first, the physical function last; empty when nothing is known.

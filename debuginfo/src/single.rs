@@ -19,6 +19,6 @@ impl Modules {
     ) -> Result<Self, Error> {
         let main = ElfFile::open(path)?;
         let open = |path: Option<&Path>| path.map(ElfFile::open).transpose();
-        Ok(Self { list: vec![Module::of_file(main, open(debug)?, open(supplementary)?, locator)] })
+        Ok(Self { list: vec![Module::of_file(main, open(debug)?, open(supplementary)?, locator)], ..Self::default() })
     }
 }

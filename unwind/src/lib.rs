@@ -16,6 +16,14 @@
     )
 )]
 
+mod abi;
+mod cfi_step;
+mod code;
+mod expression;
+mod frame_pointer;
+mod scan;
+mod walk;
+
 use debuginfo::DebugInfo;
 use evidence::{Addr, Memory, Registers};
 
@@ -86,21 +94,5 @@ impl Default for Limits {
 /// Unwinds one stack.
 #[must_use]
 pub fn unwind(start: &Registers, memory: &dyn Memory, info: &DebugInfo<'_>, limits: &Limits) -> Stack {
-    let _ = (memory, info, limits);
-    let pc = start.pc();
-    Stack {
-        frames: pc
-            .map(|pc| Frame {
-                registers: start.clone(),
-                pc,
-                is_return_address: false,
-                cfa: None,
-                trust: Trust::Context,
-                signal_frame: false,
-                suspect: false,
-            })
-            .into_iter()
-            .collect(),
-        truncated: Some("no call frame information was consulted".into()),
-    }
+    walk::walk(start, memory, info, limits)
 }

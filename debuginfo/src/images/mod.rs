@@ -1,5 +1,6 @@
 //! The images of a target: which file lies where, verified by build-id.
 
+mod code;
 mod in_memory;
 mod link_map;
 mod outline;
@@ -10,6 +11,8 @@ use crate::dwarf::SplitFiles;
 use crate::elf::ElfFile;
 use crate::locate::{Separate, Supplementary};
 use crate::{BuildId, Locator};
+pub use code::CodeAt;
+use code::CodeMap;
 use evidence::{Addr, Doubt, Doubts, Memory, Svma, Target};
 pub use report::{FileReport, Outcome, SymbolKind, Verified};
 use std::ops::Range;
@@ -155,6 +158,7 @@ impl Module {
 #[derive(Debug, Default)]
 pub struct Modules {
     pub(crate) list: Vec<Module>,
+    pub(crate) code: CodeMap,
 }
 
 impl Modules {
@@ -172,11 +176,20 @@ impl Modules {
         (at.offset_from(module.base)? < module.size).then_some((index, module))
     }
 
+    /// Whether a program counter can point at `at`.
+    #[must_use]
+    pub fn code_at(&self, at: Addr) -> CodeAt {
+        match self.code.at(at) {
+            CodeAt::Unknown => self.find(at).map_or(CodeAt::Unknown, |(_, m)| code::by_segments(m, at)),
+            known => known,
+        }
+    }
+
     /// Finds the images of `target`, opens their files through `locator`, and verifies them against `memory`.
     #[must_use]
     pub fn outline(target: &dyn Target, memory: &dyn Memory, locator: &Locator, doubts: &Doubts) -> Self {
         let mut list = outline::outline(target, memory, locator, doubts);
         list.sort_by_key(|m| (m.base, m.size));
-        Self { list }
+        Self { list, code: CodeMap::new(target.mappings()) }
     }
 }

@@ -1,1 +1,0 @@
-//! Call frame information of one module.

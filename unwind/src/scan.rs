@@ -1,0 +1,74 @@
+//! The last resort: the next word up the stack that looks like a return address.
+
+use crate::code::{ReturnTo, judge};
+use crate::walk::Walker;
+use evidence::{Addr, Registers, ToU64, ToUsize, bytes};
+
+/// Bytes of stack that are searched for one frame. Frames above 16 KiB are rare, and the further the search goes, the
+/// likelier it finds the remains of a call that has long returned.
+const LIMIT_SCAN: u64 = 16 << 10;
+/// Bytes read at a time.
+const CHUNK: usize = 1024;
+
+/// A caller found by scanning.
+pub(crate) struct Caller {
+    pub registers: Registers,
+    pub pc: Addr,
+    /// One word above the slot that holds the return address.
+    pub cfa: Addr,
+    /// The code before the return address could not be read.
+    pub unsure: bool,
+}
+
+/// Searches upwards from `from`.
+pub(crate) fn step(registers: &Registers, from: Addr, walker: &Walker<'_, '_>) -> Option<Caller> {
+    let arch = registers.arch;
+    let word = u64::from(arch.pointer_size());
+    let mut at = Addr(from.0.checked_next_multiple_of(word)?);
+    let end = at.saturating_add(LIMIT_SCAN);
+    let mut raw = [0; CHUNK];
+    while at < end {
+        let (got, stop) = walker.memory.read(at, &mut raw);
+        for offset in (0..got).step_by(word.to_usize()) {
+            let value = match word {
+                4 => bytes::u32_at(&raw, offset, walker.endian).map(u64::from)?,
+                _ => bytes::u64_at(&raw, offset, walker.endian)?,
+            };
+            if offset.to_u64().saturating_add(word) > got.to_u64() || value == 0 {
+                continue;
+            }
+            let verdict = judge(Addr(value), arch, walker.memory, walker.info.modules());
+            if verdict == ReturnTo::No {
+                continue;
+            }
+            let slot = at.saturating_add(offset.to_u64());
+            let cfa = slot.saturating_add(word);
+            let mut outer = walker.thread_state(registers);
+            outer.set(Registers::pc_register(arch), value);
+            outer.set(Registers::sp_register(arch), cfa.0);
+            if let Some(fp) = frame_pointer(registers, slot, walker) {
+                outer.set(Registers::fp_register(arch), fp);
+            }
+            return Some(Caller { registers: outer, pc: Addr(value), cfa, unsure: verdict == ReturnTo::Unknown });
+        }
+        if stop.is_some() {
+            return None;
+        }
+        at = at.saturating_add(CHUNK.to_u64());
+    }
+    None
+}
+
+/// The caller's frame pointer: pushed just below the return address by a function that set up a frame, and untouched
+/// by one that did not. Either is believed only when it points further up the stack and not far.
+fn frame_pointer(registers: &Registers, slot: Addr, walker: &Walker<'_, '_>) -> Option<u64> {
+    let word = u64::from(registers.arch.pointer_size());
+    let plausible = |fp: u64| {
+        fp.checked_rem(word) == Some(0) && Addr(fp).offset_from(slot).is_some_and(|d| d > 0 && d <= LIMIT_SCAN)
+    };
+    let below = slot.0.checked_sub(word).and_then(|at| walker.read_pointer(Addr(at)).ok());
+    let fp = registers.fp().map(|fp| fp.0);
+    let pushed = fp.is_some_and(|fp| fp.wrapping_add(word) == slot.0);
+    let candidate = if pushed { below } else { fp.filter(|fp| plausible(*fp)).or(below) };
+    candidate.filter(|fp| plausible(*fp))
+}

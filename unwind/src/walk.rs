@@ -1,0 +1,245 @@
+//! The walk itself: which method for which frame, and when to stop.
+
+use crate::{Frame, Limits, Stack, Trust, abi, cfi_step, code, frame_pointer, scan};
+use code::ReturnTo;
+use debuginfo::DebugInfo;
+use debuginfo::cfi::Row;
+use debuginfo::images::CodeAt;
+use evidence::bytes::Endian;
+use evidence::{Addr, Arch, Memory, ReadError, Registers};
+use std::sync::Arc;
+
+/// Most times that a stack may go on at a lower address than before (alternate signal stacks, split stacks,
+/// coroutines). Each is possible a few times in one honest stack; damaged ones would go round in circles.
+const LIMIT_STACK_SWITCHES: usize = 64;
+/// Most frames in a row that only the scan found: with no other evidence between them they say little.
+const LIMIT_SCANNED: usize = 64;
+
+/// What every method needs.
+pub(crate) struct Walker<'w, 'm> {
+    pub memory: &'w dyn Memory,
+    pub info: &'w DebugInfo<'m>,
+    pub arch: Arch,
+    pub endian: Endian,
+}
+
+/// The next frame outwards, if there is one.
+#[allow(clippy::large_enum_variant, reason = "it is moved once and never stored")]
+enum Step {
+    Caller(Frame),
+    /// This was the outermost function.
+    End,
+    Lost(String),
+}
+
+impl<'w, 'm> Walker<'w, 'm> {
+    pub(crate) fn read_pointer(&self, at: Addr) -> Result<u64, ReadError> {
+        self.memory.read_pointer(at, self.arch.pointer_size(), self.endian)
+    }
+
+    /// A context in which only the thread's own registers are known.
+    pub(crate) fn thread_state(&self, registers: &Registers) -> Registers {
+        let mut outer = Registers::new(self.arch);
+        for (register, value) in registers.iter() {
+            if abi::is_thread_state(self.arch, register) {
+                outer.set(register, value);
+            }
+        }
+        outer
+    }
+
+    fn row_at(&self, at: Addr) -> Option<Arc<Row<'m>>> {
+        let (index, module) = self.info.modules().find(at)?;
+        self.info.cfi(index)?.row(module.to_svma(at), self.info.doubts())
+    }
+
+    /// The rules for a frame. A signal trampoline is "returned to" at its first byte, where nothing was called: glibc
+    /// starts its FDE one byte early for unwinders that look at `pc - 1`, other C libraries do not.
+    fn rules(&self, frame: &mut Frame) -> Option<Arc<Row<'m>>> {
+        let row = self.row_at(frame.lookup());
+        if !frame.is_return_address {
+            frame.signal_frame = row.as_ref().is_some_and(|r| r.signal_frame);
+            return row;
+        }
+        let (_, module) = self.info.modules().find(frame.pc)?;
+        let svma = module.to_svma(frame.pc);
+        let at_pc = match &row {
+            Some(same) if same.range.contains(&svma) => row.clone(),
+            _ => self.row_at(frame.pc),
+        };
+        if let Some(trampoline) = at_pc.filter(|r| r.signal_frame) {
+            frame.signal_frame = true;
+            frame.is_return_address = false;
+            return Some(trampoline);
+        }
+        row
+    }
+
+    fn step(&self, frame: &mut Frame) -> Step {
+        let mut lost = None;
+        if let Some(row) = self.rules(frame) {
+            match cfi_step::step(&row, &frame.registers, self) {
+                Ok(caller) => {
+                    frame.cfa = Some(caller.cfa);
+                    let Some(pc) = caller.return_address.filter(|pc| pc.0 != 0) else { return Step::End };
+                    let is_return_address = !row.signal_frame;
+                    let code = self.info.modules().code_at(if is_return_address { pc.wrapping_sub(1) } else { pc });
+                    let suspect = is_return_address && matches!(code, CodeAt::NotExecutable | CodeAt::Unmapped);
+                    return Step::Caller(Frame {
+                        registers: caller.registers,
+                        pc,
+                        is_return_address,
+                        cfa: None,
+                        trust: Trust::Cfi,
+                        signal_frame: false,
+                        suspect,
+                    });
+                }
+                Err(why) => lost = Some(why),
+            }
+        } else if self.is_entry(frame) {
+            return Step::End;
+        }
+        self.guess(frame, lost)
+    }
+
+    /// The code at an image's entry point: the C library's `_start`, which nobody called. musl's and others' have no
+    /// call frame information.
+    fn is_entry(&self, frame: &Frame) -> bool {
+        /// Bytes from the entry point that belong to `_start`: x86-64's have 38 (glibc) and 22 (musl), AArch64's 56.
+        const ENTRY_CODE: u64 = 64;
+        let Some((_, module)) = self.info.modules().find(frame.lookup()) else { return false };
+        let Some(file) = module.main() else { return false };
+        let inside = module.to_svma(frame.lookup()).offset_from(file.entry());
+        file.entry().0 != 0 && inside.is_some_and(|o| o < ENTRY_CODE)
+    }
+
+    /// Without rules: a jump to a bad address, the frame pointer, the scan.
+    fn guess(&self, frame: &mut Frame, lost: Option<String>) -> Step {
+        let registers = &frame.registers;
+        let found = |registers, pc, trust, suspect| {
+            Step::Caller(Frame {
+                registers,
+                pc,
+                is_return_address: true,
+                cfa: None,
+                trust,
+                signal_frame: false,
+                suspect,
+            })
+        };
+        if !frame.is_return_address
+            && matches!(self.info.modules().code_at(frame.pc), CodeAt::NotExecutable | CodeAt::Unmapped)
+            && let Some((registers, pc)) = self.caller_of_bad_jump(registers)
+        {
+            return found(registers, pc, Trust::Scan, false);
+        }
+        if !frame.suspect
+            && let Some(caller) = frame_pointer::step(registers, self)
+        {
+            frame.cfa = caller.cfa;
+            return found(caller.registers, caller.pc, Trust::FramePointer, caller.unsure);
+        }
+        if let Some(sp) = registers.sp()
+            && let Some(caller) = scan::step(registers, sp, self)
+        {
+            frame.cfa = Some(caller.cfa);
+            return found(caller.registers, caller.pc, Trust::Scan, caller.unsure);
+        }
+        let reason = lost.unwrap_or_else(|| "there is no call frame information".into());
+        Step::Lost(format!(
+            "at {}: {reason}; neither the frame pointer nor the stack above {} leads to a caller",
+            frame.pc,
+            registers.sp().map_or("an unknown address".into(), |sp| sp.to_string())
+        ))
+    }
+
+    /// A call through a null or wild pointer has changed nothing but the program counter and pushed the return address.
+    fn caller_of_bad_jump(&self, registers: &Registers) -> Option<(Registers, Addr)> {
+        let mut outer = Registers::new(self.arch);
+        for (register, value) in registers.iter() {
+            if abi::is_preserved(self.arch, register) {
+                outer.set(register, value);
+            }
+        }
+        let sp = registers.sp()?;
+        let pc = match abi::link_register(self.arch) {
+            Some(link) => {
+                outer.set(Registers::sp_register(self.arch), sp.0);
+                abi::strip_signature(self.arch, Addr(registers.get(link)?))
+            }
+            None => {
+                let word = u64::from(self.arch.pointer_size());
+                outer.set(Registers::sp_register(self.arch), sp.checked_add(word)?.0);
+                Addr(self.read_pointer(sp).ok()?)
+            }
+        };
+        let verdict = code::judge(pc, self.arch, self.memory, self.info.modules());
+        outer.set(Registers::pc_register(self.arch), pc.0);
+        (verdict == ReturnTo::AfterCall).then_some((outer, pc))
+    }
+}
+
+pub(crate) fn walk(start: &Registers, memory: &dyn Memory, info: &DebugInfo<'_>, limits: &Limits) -> Stack {
+    let Some(pc) = start.pc() else {
+        return Stack { frames: Vec::new(), truncated: Some("no program counter was recorded".into()) };
+    };
+    let walker = Walker { memory, info, arch: start.arch, endian: Endian::Little };
+    let mut frame = Frame {
+        registers: start.clone(),
+        pc,
+        is_return_address: false,
+        cfa: None,
+        trust: Trust::Context,
+        signal_frame: false,
+        suspect: false,
+    };
+    let mut frames = Vec::new();
+    let (mut switches, mut scanned) = (0_usize, 0_usize);
+    let truncated = loop {
+        let step = walker.step(&mut frame);
+        frames.push(frame);
+        frame = match step {
+            Step::End => break None,
+            Step::Lost(why) => break Some(why),
+            Step::Caller(caller) => caller,
+        };
+        let Some(inner) = frames.last() else { break None };
+        if frames.len() >= limits.frames {
+            break Some(format!("the limit of {} frames is reached", limits.frames));
+        }
+        scanned = if frame.trust == Trust::Scan { scanned.saturating_add(1) } else { 0 };
+        if scanned > LIMIT_SCANNED {
+            break Some(format!("{LIMIT_SCANNED} frames in a row were only guessed from stack contents"));
+        }
+        if goes_up(inner, &frame) {
+            continue;
+        }
+        switches = switches.saturating_add(1);
+        let again = frames.iter().any(|f| f.pc == frame.pc && f.registers.sp() == frame.registers.sp());
+        if again {
+            break Some(format!("the stack runs in a circle: {} was reached before", frame.pc));
+        }
+        let honest =
+            inner.signal_frame || code::judge(frame.pc, walker.arch, memory, info.modules()) == ReturnTo::AfterCall;
+        if !honest || switches > LIMIT_STACK_SWITCHES {
+            break Some(format!("the frame of {} lies below the one it called: the stack is damaged", frame.pc));
+        }
+    };
+    Stack { frames, truncated }
+}
+
+/// Whether the caller's stack pointer is above the callee's, as on one stack it must be. A leaf on machines with a link
+/// register may have used no stack; so may the innermost frame only.
+fn goes_up(inner: &Frame, outer: &Frame) -> bool {
+    match (inner.registers.sp(), outer.registers.sp()) {
+        (Some(inner_sp), Some(outer_sp)) => {
+            let leaf = abi::link_register(inner.registers.arch).is_some() && inner.pc != outer.pc;
+            outer_sp > inner_sp || (outer_sp == inner_sp && leaf && !inner.is_return_address)
+        }
+        _ => match (inner.registers.fp(), outer.registers.fp()) {
+            (Some(inner_fp), Some(outer_fp)) => outer_fp > inner_fp || outer_fp.0 == 0,
+            _ => false,
+        },
+    }
+}
