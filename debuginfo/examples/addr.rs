@@ -18,16 +18,9 @@ fn main() {
         let at = u64::from_str_radix(a.trim_start_matches("0x"), 16).expect("hexadecimal");
         writeln!(out, "{at:#x}").unwrap();
         for f in info.resolve(0, Svma(at)) {
-            writeln!(
-                out,
-                "  {}{} {}:{}:{}",
-                if f.inline { "(inl) " } else { "" },
-                f.function.as_deref().unwrap_or("??"),
-                f.file.as_deref().unwrap_or("??"),
-                f.line.unwrap_or(0),
-                f.column.unwrap_or(0)
-            )
-            .unwrap();
+            let name = f.function.as_deref().unwrap_or("??");
+            let file = f.file.as_deref().unwrap_or("??");
+            writeln!(out, "  {name}\t{file}:{}", f.line.unwrap_or(0)).unwrap();
         }
     }
     for d in doubts.sorted() {

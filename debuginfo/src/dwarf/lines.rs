@@ -23,6 +23,8 @@ pub(crate) struct Row {
     pub(crate) line: u32,
     column: u16,
     is_stmt: bool,
+    /// Another discriminator of the line before it: gdb keeps no entry for it; here it only knows a better column.
+    repeats: bool,
 }
 
 /// The line table of one unit.
@@ -72,12 +74,19 @@ impl<'m> Unit<'m> {
 #[derive(Default)]
 struct Recorder {
     last_file: Option<u32>,
+    last_line: u32,
     last_address: u64,
     stmt_at_address: bool,
+    /// The line register at the last row, whether or not that was kept.
+    line_register: u32,
+    discriminated: bool,
 }
 
 impl Recorder {
-    fn record(&mut self, rows: &mut Vec<Row>, first: usize, row: Row) {
+    fn record(&mut self, rows: &mut Vec<Row>, first: usize, mut row: Row, discriminator: u64) {
+        let line_changed = self.line_register != row.line;
+        self.discriminated = discriminator != 0 || (self.discriminated && !line_changed);
+        self.line_register = row.line;
         let same_address = self.last_address == row.address;
         let file_changed = self.last_file != Some(row.file);
         let hidden = file_changed && same_address && !row.is_stmt && self.stmt_at_address;
@@ -87,8 +96,9 @@ impl Recorder {
                     rows.pop();
                 }
             }
+            row.repeats = !file_changed && row.line == self.last_line && self.discriminated;
             rows.push(row);
-            self.last_file = Some(row.file);
+            (self.last_file, self.last_line) = (Some(row.file), row.line);
         }
         if !same_address {
             self.stmt_at_address = false;
@@ -145,7 +155,9 @@ impl<'m> Lines<'m> {
                     line: row.line().and_then(|l| u32::try_from(l.get()).ok()).unwrap_or(0),
                     column,
                     is_stmt: row.is_stmt(),
+                    repeats: false,
                 },
+                row.discriminator(),
             );
         }
         rows.truncate(first);
@@ -163,11 +175,17 @@ impl<'m> Lines<'m> {
         self.sequences.covering(at).find_map(|(_, (first, end))| {
             let rows = self.rows.get(first.to_usize()..end.to_usize())?;
             let after = rows.partition_point(|r| r.address <= at);
-            let candidates = rows.get(..after)?;
-            let last = *candidates.last()?;
-            // gdb: within the same address (and file), prefer where a statement starts.
-            let here = candidates.iter().rev().take_while(|r| r.address == last.address);
-            Some(here.clone().find(|r| r.is_stmt && r.file == last.file).copied().unwrap_or(last))
+            let before = rows.get(..after)?;
+            let exact = before.last()?;
+            let entry = before.iter().rev().find(|r| !r.repeats)?;
+            // gdb: among the entries at the same address (and file), prefer one where a statement starts.
+            let here = before.iter().rev().skip_while(|r| r.address > entry.address);
+            let mut here = here.take_while(|r| r.address == entry.address && r.file == entry.file);
+            let mut chosen = *here.find(|r| r.is_stmt && !r.repeats).unwrap_or(entry);
+            if (chosen.file, chosen.line) == (exact.file, exact.line) {
+                chosen.column = exact.column;
+            }
+            Some(chosen)
         })
     }
 
