@@ -2,6 +2,7 @@
 
 use crate::cfi::Cfi;
 use crate::dwarf::{Dwarf, SourceFrame};
+use crate::parallel::parallel;
 use crate::{Error, Module, Modules};
 use evidence::{Doubt, Doubts, Svma};
 use std::sync::OnceLock;
@@ -62,6 +63,39 @@ impl<'m> DebugInfo<'m> {
     #[must_use]
     pub fn resolve(&self, index: usize, at: Svma) -> Vec<SourceFrame> {
         self.dwarf(index).map_or_else(Vec::new, |dwarf| dwarf.resolve(at))
+    }
+
+    /// [`DebugInfo::resolve`] for many addresses (module index, look-up address), in the order given.
+    ///
+    /// Addresses of one unit are resolved together, different units at the same time on all processors.
+    #[must_use]
+    pub fn resolve_batch(&self, addresses: &[(usize, Svma)]) -> Vec<Vec<SourceFrame>> {
+        type Key = (usize, Option<usize>);
+        let mut order: Vec<(Key, Svma, usize)> = Vec::with_capacity(addresses.len());
+        for (at, (module, svma)) in addresses.iter().enumerate() {
+            let unit = self.dwarf(*module).and_then(|d| d.likely_unit(*svma));
+            order.push(((*module, unit), *svma, at));
+        }
+        order.sort_unstable();
+        let groups: Vec<_> = order.chunk_by(|a, b| a.0 == b.0).collect();
+        let done = parallel(&groups, |group| {
+            let mut frames: Vec<(usize, Vec<SourceFrame>)> = Vec::with_capacity(group.len());
+            let mut last: Option<(Svma, Vec<SourceFrame>)> = None;
+            for ((module, _), svma, at) in *group {
+                let known = last.take().filter(|(before, _)| before == svma).map(|(_, frames)| frames);
+                let found = known.unwrap_or_else(|| self.resolve(*module, *svma));
+                frames.push((*at, found.clone()));
+                last = Some((*svma, found));
+            }
+            frames
+        });
+        let mut all = vec![Vec::new(); addresses.len()];
+        for (at, frames) in done.into_iter().flatten() {
+            if let Some(slot) = all.get_mut(at) {
+                *slot = frames;
+            }
+        }
+        all
     }
 
     fn note<T>(&self, module: &Module, result: Result<T, Error>) -> Option<T> {

@@ -31,6 +31,7 @@ pub mod images;
 pub mod locate;
 #[allow(unsafe_code, reason = "the one module that maps files")]
 mod map;
+mod parallel;
 mod single;
 pub mod symbols;
 pub mod types;

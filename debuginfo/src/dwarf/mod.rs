@@ -45,11 +45,6 @@ pub use unit_map::LIMIT_UNIT_RANGES;
 /// steps for each unit; the limit is for tables made to be long and shared by many units.
 pub const LIMIT_ABBREVIATION_STEPS: u64 = 1 << 28;
 
-/// Threads used for work that can be split.
-pub(crate) fn workers() -> usize {
-    std::thread::available_parallelism().map_or(1, |n| n.get().min(16))
-}
-
 /// The DWARF of one module, read in place.
 #[derive(Debug)]
 pub struct Dwarf<'m> {

@@ -1,7 +1,7 @@
 //! What a function is called.
 
 use super::cursor::Cursor;
-use super::{Dwarf, Scope, Unit};
+use super::{Dwarf, Scope, Unit, UnitId};
 use crate::demangle;
 use gimli::{AttributeValue, UnitOffset};
 use std::borrow::Cow;
@@ -54,16 +54,17 @@ pub(crate) fn of(dwarf: &Dwarf<'_>, at: Scope) -> Names {
         here = next.and_then(|value| dwarf.follow(place.unit, value));
     }
     let demangled = linkage.as_deref().and_then(demangle::demangle);
-    let function = demangled.or_else(|| plain.map(|name| qualified(dwarf, named_at, name)));
+    let function = demangled.or_else(|| plain.map(|name| qualified(dwarf, at.unit, named_at, name)));
     // A linkage name that is not mangled is the symbol's name, and as good as a plain one.
     let function = function.or_else(|| linkage.clone());
     Names { function: function.map(Arc::from), linkage: linkage.map(Arc::from) }
 }
 
-/// The name with its namespaces and classes, for languages that have them.
-fn qualified(dwarf: &Dwarf<'_>, at: Scope, name: String) -> String {
-    let Some(unit) = dwarf.unit(at.unit) else { return name };
-    let separator = match unit.language {
+/// The name with its namespaces and classes, for languages that have them. The language is that of the unit `user`
+/// where the search for the name began: dwz's partial units have none.
+fn qualified(dwarf: &Dwarf<'_>, user: UnitId, at: Scope, name: String) -> String {
+    let (Some(user), Some(unit)) = (dwarf.unit(user), dwarf.unit(at.unit)) else { return name };
+    let separator = match user.language.or(unit.language) {
         Some(
             gimli::DW_LANG_C_plus_plus
             | gimli::DW_LANG_C_plus_plus_03

@@ -9,11 +9,13 @@ use super::ranges::{Pcs, RangeMap};
 use super::unit::Root;
 use super::{Dwarf, LIMIT_ABBREVIATION_STEPS};
 use crate::Slice;
+use crate::parallel::parallel;
+use evidence::Svma;
 use gimli::{DebugAbbrev, DebugAbbrevOffset, DebugInfoOffset, Reader as _, UnitHeader};
 use std::collections::BTreeSet;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// Most ranges kept for all units together: 40 times what a 2 GB debug file has, and 128 MB.
 pub const LIMIT_UNIT_RANGES: usize = 1 << 22;
@@ -59,6 +61,11 @@ impl<'m> Dwarf<'m> {
             .filter(move |unit| !seen.contains(unit) && (seen.push(*unit), true).1)
     }
 
+    /// The unit that will most likely turn out to hold `at`.
+    pub(crate) fn likely_unit(&self, at: Svma) -> Option<usize> {
+        self.units_at(at.0).next()
+    }
+
     fn aranges(&self) -> &(Map, BTreeSet<usize>) {
         self.map.aranges.get_or_init(|| {
             let (mut ranges, mut named) = (Vec::new(), BTreeSet::new());
@@ -99,31 +106,19 @@ impl<'m> Dwarf<'m> {
 
     /// The ranges of the root DIEs of `units`.
     fn scan(&self, units: &[usize]) -> Map {
-        let (next, steps, all) = (AtomicUsize::new(0), AtomicU64::new(0), Mutex::new(Vec::new()));
-        let work = || {
+        let steps = AtomicU64::new(0);
+        let pieces: Vec<&[usize]> = units.chunks(UNITS_PER_STEP).collect();
+        let mut found = parallel(&pieces, |some| {
             let mut found = Vec::new();
-            loop {
-                let first = next.fetch_add(UNITS_PER_STEP, Ordering::Relaxed);
-                let Some(some) = units.get(first..).filter(|rest| !rest.is_empty()) else { break };
-                for unit in some.iter().take(UNITS_PER_STEP) {
-                    let _ = self.root_ranges(*unit, &steps, |range| {
-                        found.push((range, *unit));
-                        found.len() < LIMIT_UNIT_RANGES
-                    });
-                }
+            for unit in *some {
+                let _ = self.root_ranges(*unit, &steps, |range| {
+                    found.push((range, *unit));
+                    found.len() < LIMIT_UNIT_RANGES
+                });
             }
-            all.lock().unwrap_or_else(PoisonError::into_inner).append(&mut found);
-        };
-        let threads = units.len().div_ceil(UNITS_PER_STEP).min(crate::dwarf::workers());
-        std::thread::scope(|scope| {
-            for _ in 1..threads {
-                scope.spawn(work);
-            }
-            work();
-        });
-        let mut found = all.into_inner().unwrap_or_else(PoisonError::into_inner);
-        // Threads finish in any order; the map must not depend on it.
-        found.sort_by_key(|(range, unit): &(Range<u64>, usize)| (range.start, range.end, *unit));
+            found
+        })
+        .concat();
         found.truncate(LIMIT_UNIT_RANGES);
         RangeMap::new(found)
     }
