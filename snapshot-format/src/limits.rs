@@ -11,7 +11,7 @@ pub const GROUP_BYTES: usize = 4 << 20;
 pub const LIMIT_VALUE: usize = 16 << 20;
 
 /// Bytes of a block's payload, as stored and as decoded. A reader allocates at most this much on a header's word.
-pub const LIMIT_BLOCK: u32 = 64 << 20;
+pub const LIMIT_BLOCK: u32 = 32 << 20;
 
 /// Byte strings of blob columns (memory, notes, attachments) up to this size lie in the column block, where similar ones
 /// compress together; larger ones become chunks.
@@ -22,6 +22,9 @@ pub const CHUNK_BYTES: usize = 1 << 20;
 
 /// Blocks in a file. The directory of so many stays under [`LIMIT_BLOCK`]; in chunks they hold a terabyte.
 pub const LIMIT_BLOCKS: usize = 1 << 20;
+
+/// Tables that a directory may name, and columns of each. The format has 21 and at most 15; names are searched in order.
+pub const LIMIT_NAMES: u64 = 1024;
 
 /// Bytes of damaged payloads that recovery examines a second time for blocks inside. Without it, a file made of headers
 /// that each claim a large damaged payload would take quadratic time.

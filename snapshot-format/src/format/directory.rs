@@ -4,11 +4,8 @@ use super::block::{Id, kind};
 use super::header::HEADER_BYTES;
 use super::varint::{Cursor, put};
 use crate::convert::{ToU64, ToUsize};
-use crate::limits::LIMIT_BLOCKS;
+use crate::limits::{LIMIT_BLOCKS, LIMIT_NAMES};
 use crate::row::DataType;
-
-/// Columns that a directory may name; the format has some 150.
-const LIMIT_COLUMNS: u64 = 65_536;
 
 /// A column as the file describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,12 +89,10 @@ impl Directory {
     /// Reads a payload; `None` if it contradicts itself. What a later writer adds at its end is skipped.
     pub(crate) fn decode(payload: &[u8]) -> Option<Self> {
         let mut at = Cursor::new(payload);
-        let mut columns_left = LIMIT_COLUMNS;
         let mut tables = Vec::new();
-        for _ in 0..at.varint()?.min(LIMIT_COLUMNS) {
+        for _ in 0..limited(at.varint()?)? {
             let (id, name, rows) = (at.varint32()?, text(&mut at)?, at.varint()?);
-            let count = at.varint()?;
-            columns_left = columns_left.checked_sub(count)?;
+            let count = limited(at.varint()?)?;
             let column = |_| Some(ColumnName { id: at.varint32()?, data: at.byte()?, name: text(&mut at)? });
             let columns = (0..count).map(column).collect::<Option<_>>()?;
             tables.push(TableName { id, name, rows, columns });
@@ -135,6 +130,10 @@ impl Directory {
     pub(crate) fn table(&self, id: u32) -> Option<&TableName> {
         self.tables.iter().find(|table| table.id == id)
     }
+}
+
+fn limited(count: u64) -> Option<u64> {
+    (count <= LIMIT_NAMES).then_some(count)
 }
 
 fn put_text(out: &mut Vec<u8>, text: &str) {

@@ -162,6 +162,9 @@ fn take_planes(at: &mut Cursor<'_>, count: usize) -> Option<Vec<u64>> {
 
 fn take_dictionary(at: &mut Cursor<'_>, count: usize) -> Option<Vec<u64>> {
     let distinct = at.varint()?.to_usize();
+    if distinct > count {
+        return None;
+    }
     let mut last = 0u64;
     let mut entries = take_varints(at, distinct)?;
     for entry in &mut entries {
@@ -191,6 +194,9 @@ fn take_delta(at: &mut Cursor<'_>, count: usize) -> Option<Vec<u64>> {
 
 fn take_runs(at: &mut Cursor<'_>, count: usize) -> Option<Vec<u64>> {
     let runs = at.varint()?.to_usize();
+    if runs > count {
+        return None;
+    }
     let values = take_varints(at, runs)?;
     let lengths = take_varints(at, runs)?;
     let mut out = Vec::with_capacity(count);

@@ -126,6 +126,9 @@ fn take_plain(at: &mut Cursor<'_>, count: usize) -> Option<Strings> {
 
 fn take_dictionary(at: &mut Cursor<'_>, count: usize) -> Option<Strings> {
     let distinct = at.varint()?;
+    if distinct > count.to_u64() {
+        return None;
+    }
     let lengths = take_varints(at, distinct.to_usize())?;
     let mut next = 0u64;
     let mut refs = Vec::with_capacity(count);
@@ -145,6 +148,9 @@ fn take_dictionary(at: &mut Cursor<'_>, count: usize) -> Option<Strings> {
 
 fn take_runs(at: &mut Cursor<'_>, count: usize) -> Option<Strings> {
     let runs = at.varint()?.to_usize();
+    if runs > count {
+        return None;
+    }
     let lengths = take_varints(at, runs)?;
     let mut refs = Vec::with_capacity(count);
     for (entry, times) in (0u32..).zip(take_varints(at, runs)?) {

@@ -1,5 +1,6 @@
 //! One column of one table, without the rest.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Seek};
 
 use super::Reader;
@@ -132,23 +133,22 @@ impl<R: Read + Seek> Reader<R> {
         if !self.directory.tables.is_empty() {
             return self.directory.tables.clone();
         }
-        let mut tables: Vec<TableName> = Vec::new();
+        let mut tables: BTreeMap<u32, (u64, BTreeSet<u32>)> = BTreeMap::new();
         for entry in self.directory.entries.iter().filter(|entry| matches!(entry.id.kind, kind::HEAD | kind::COLUMN)) {
             let id = entry.id;
-            let end = id.first.saturating_add(id.rows.into());
-            let index = tables.iter().position(|table| table.id == id.table).unwrap_or_else(|| {
-                tables.push(TableName { id: id.table, name: self.table_name(id.table), rows: 0, columns: Vec::new() });
-                tables.len().saturating_sub(1)
-            });
-            let Some(table) = tables.get_mut(index) else { continue };
-            table.rows = table.rows.max(end);
-            if id.kind == kind::COLUMN && table.columns.iter().all(|column| column.id != id.column) {
-                let known = SPECS.iter().find(|spec| spec.id == id.table);
-                let known = known.and_then(|spec| spec.columns.iter().find(|column| column.id == id.column));
-                let data = known.map_or(0, |spec| spec.data.number());
-                table.columns.push(ColumnName { id: id.column, data, name: self.column_name(&id) });
-            }
+            let (rows, columns) = tables.entry(id.table).or_default();
+            *rows = id.first.saturating_add(id.rows.into()).max(*rows);
+            columns.extend((id.kind == kind::COLUMN).then_some(id.column));
         }
-        tables
+        let table = |(id, (rows, columns)): (u32, (u64, BTreeSet<u32>))| {
+            let column = |column: u32| {
+                let known = SPECS.iter().find(|spec| spec.id == id);
+                let known = known.and_then(|spec| spec.columns.iter().find(|spec| spec.id == column));
+                let name = known.map_or_else(|| column.to_string(), |spec| spec.name.to_owned());
+                ColumnName { id: column, data: known.map_or(0, |spec| spec.data.number()), name }
+            };
+            TableName { id, name: self.table_name(id), rows, columns: columns.into_iter().map(column).collect() }
+        };
+        tables.into_iter().map(table).collect()
     }
 }

@@ -1,4 +1,4 @@
-//! Memory extents: loaded with the snapshot, or read in place.
+//! Memory extents, loaded with the snapshot.
 
 use std::collections::BTreeSet;
 use std::io::{Read, Seek};
@@ -6,13 +6,11 @@ use std::io::{Read, Seek};
 use super::Reader;
 use super::assemble::{Blob, Loaded};
 use super::blobs::Piece;
-use super::groups::{Budget, NOWHERE, Outcome};
-use crate::convert::{ToU64, ToUsize};
+use super::groups::Budget;
+use crate::convert::ToU64;
 use crate::doubts::{INVALID, LIMIT, LOST};
-use crate::error::Error;
-use crate::format::block::kind;
 use crate::format::directory::Entry;
-use crate::row::{Cell, DataType, Row};
+use crate::row::Row;
 use crate::schema::MemoryExtent;
 
 /// The word of absence for bytes that the snapshot once had.
@@ -111,70 +109,5 @@ impl<R: Read + Seek> Reader<R> {
                 _ => out.push(MemoryExtent { space, address, length, bytes, absent: None }),
             }
         }
-    }
-
-    /// Reads memory in place, without loading the snapshot: fills `buffer` from `address` of `space` on, and says how
-    /// many bytes it could fill before the first that the snapshot does not have. Only the blocks that hold them are
-    /// read.
-    ///
-    /// # Errors
-    /// None yet; damaged blocks end the reading like bytes that were not kept, and are among the doubts.
-    pub fn read_memory(&mut self, space: u64, address: u64, buffer: &mut [u8]) -> Result<usize, Error> {
-        let mut filled = 0usize;
-        while filled < buffer.len() {
-            let Some(at) = address.checked_add(filled.to_u64()) else { break };
-            let Some(bytes) = self.bytes_of_memory(space, at) else { break };
-            let rest = buffer.get_mut(filled..).unwrap_or_default();
-            let count = rest.len().min(bytes.len());
-            rest.iter_mut().zip(&bytes).for_each(|(to, from)| *to = *from);
-            if count == 0 {
-                break;
-            }
-            filled = filled.saturating_add(count);
-        }
-        Ok(filled)
-    }
-
-    /// The bytes from `address` to the end of the chunk or small extent that holds it.
-    fn bytes_of_memory(&mut self, space: u64, address: u64) -> Option<Vec<u8>> {
-        let covers = |start: u64, length: u64| address.checked_sub(start).filter(|skip| *skip < length);
-        let holds = |entry: &&Entry| {
-            let id = entry.id;
-            id.kind == kind::CHUNK
-                && id.table == MemoryExtent::TABLE
-                && id.space == space
-                && entry.offset != NOWHERE
-                && covers(id.address, id.rows.into()).is_some()
-        };
-        if let Some(entry) = self.directory.entries.iter().find(holds).copied() {
-            let skip = covers(entry.id.address, entry.id.rows.into())?;
-            return self.chunk(&entry).map(|bytes| bytes.get(skip.to_usize()..).unwrap_or_default().to_vec());
-        }
-        let mut budget = Budget::new(u64::MAX);
-        for group in self.groups(MemoryExtent::TABLE) {
-            let written = self.written(&group);
-            let mut column =
-                |id: u32, data: DataType| self.column(&group, written.as_ref(), id, Some(data), &mut budget);
-            let spaces = column(1, DataType::Unsigned);
-            let Outcome::Read(addresses) = column(2, DataType::Unsigned) else { continue };
-            let Outcome::Read(lengths) = column(3, DataType::Unsigned) else { continue };
-            let number = |cell: Option<Cell<'_>>| cell.and_then(Cell::number);
-            let found = (0..group.rows).find_map(|row| {
-                let of_space = match &spaces {
-                    Outcome::Read(spaces) => number(spaces.get(row)),
-                    Outcome::Unwritten => Some(0),
-                    Outcome::Lost | Outcome::Unknown => None,
-                };
-                let skip = covers(number(addresses.get(row))?, number(lengths.get(row))?)?;
-                (of_space == Some(space)).then_some((row, skip))
-            });
-            let Some((row, skip)) = found else { continue };
-            let Outcome::Read(bytes) = column(14, DataType::Bytes) else { continue };
-            let Some(Cell::Bytes(bytes)) = bytes.get(row) else { continue };
-            if let Some(bytes) = bytes.get(skip.to_usize()..).filter(|bytes| !bytes.is_empty()) {
-                return Some(bytes.to_vec());
-            }
-        }
-        None
     }
 }

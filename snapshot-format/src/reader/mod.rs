@@ -5,6 +5,7 @@ mod blobs;
 mod block;
 mod columns;
 mod groups;
+mod in_place;
 mod memory;
 mod references;
 mod scan;
@@ -26,6 +27,7 @@ use crate::format::header::{self, HEADER_BYTES, TRAILER_BYTES};
 use crate::limits::{DEFAULT_MEMORY_BUDGET, DEFAULT_ROW_BUDGET, LIMIT_BLOCK};
 use crate::schema::Doubt;
 use crate::tables::SPECS;
+use in_place::MemoryIndex;
 
 /// What to read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,11 +70,13 @@ impl ReadOptions {
 pub struct Reader<R> {
     source: R,
     length: u64,
-    directory: Directory,
+    pub(crate) directory: Directory,
     /// The directory was written by the writer; without it, entries are what scanning found.
     complete: bool,
     doubts: Doubts,
     unpacker: Decompressor<'static>,
+    /// Built by the first reading in place.
+    memory: Option<MemoryIndex>,
 }
 
 impl<R: Read + Seek> Reader<R> {
@@ -89,7 +93,8 @@ impl<R: Read + Seek> Reader<R> {
         let intact = header::check(&head)?;
         let unpacker = Decompressor::new().map_err(io)?;
         let directory = Directory::default();
-        let mut reader = Self { source, length, directory, complete: false, doubts: Doubts::default(), unpacker };
+        let mut reader =
+            Self { source, length, directory, complete: false, doubts: Doubts::default(), unpacker, memory: None };
         if !intact {
             let why = "the header at offset 0 fails its checksum: read as version 1".to_owned();
             reader.doubts.push(DAMAGED, why);

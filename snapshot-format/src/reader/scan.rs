@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::io::{Read, Seek, SeekFrom};
 
 use super::Reader;
+use super::groups::NOWHERE;
 use crate::convert::{ToU64, ToUsize, to_u32};
 use crate::doubts::{CUT_OFF, DAMAGED, LIMIT, LOST};
 use crate::format::block::{Header, Id, LIMIT_HEADER, SYNC, find_sync, kind};
@@ -50,6 +51,7 @@ impl<R: Read + Seek> Reader<R> {
         let mut at = FIRST;
         let mut last_end = FIRST;
         let mut last: Option<Id> = None;
+        let mut damaged = HashSet::new();
         while let Some((header, head)) = self.next_header(&mut window, &mut at) {
             if at > last_end && last.is_some() {
                 let why =
@@ -76,6 +78,7 @@ impl<R: Read + Seek> Reader<R> {
             } else if !self.checksum_holds(&mut window, payload, &header) {
                 let why = format!("{} fails its checksum at offset {:#x}", self.describe(&header.id), entry.offset);
                 self.doubts.push(DAMAGED, why);
+                damaged.insert(header.id);
                 match rescan.checked_sub(header.stored.into()) {
                     Some(left) => rescan = left,
                     None => at = end,
@@ -90,7 +93,7 @@ impl<R: Read + Seek> Reader<R> {
                 }
             }
         }
-        self.say_what_is_missing(written, last_end, last);
+        self.say_what_is_missing(written, &damaged, last_end, last);
     }
 
     /// The next intact header at or behind `at`, which is moved to it; and the header's length.
@@ -128,16 +131,25 @@ impl<R: Read + Seek> Reader<R> {
         hasher.finalize() == header.crc
     }
 
-    fn say_what_is_missing(&mut self, written: Option<Directory>, last_end: u64, last: Option<Id>) {
+    fn say_what_is_missing(
+        &mut self,
+        written: Option<Directory>,
+        damaged: &HashSet<Id>,
+        last_end: u64,
+        last: Option<Id>,
+    ) {
         if let Some(written) = written {
             self.directory.tables = written.tables;
             self.complete = true;
             let found: HashSet<Id> = self.directory.entries.iter().map(|entry| entry.id).collect();
             for entry in written.entries.iter().filter(|entry| !found.contains(&entry.id)) {
-                let why = format!("{} is missing", self.describe(&entry.id));
-                self.doubts.push(LOST, why);
+                if !damaged.contains(&entry.id) {
+                    let why = format!("{} is missing", self.describe(&entry.id));
+                    self.doubts.push(LOST, why);
+                }
+                // Readers then know that it was written.
+                self.directory.entries.push(Entry { offset: NOWHERE, ..*entry });
             }
-            self.complete_with(&written.entries, &found);
             if self.trailer_at(last_end) {
                 let extra = self.length.saturating_sub(last_end).saturating_sub(TRAILER_BYTES.to_u64());
                 if extra > 0 {
@@ -158,13 +170,6 @@ impl<R: Read + Seek> Reader<R> {
             crate::tables::TABLES.join(", ")
         );
         self.doubts.push(CUT_OFF, why);
-    }
-
-    /// Adds the blocks that only the directory knows, at a place that no file has: readers then know them to be lost.
-    fn complete_with(&mut self, written: &[Entry], found: &HashSet<Id>) {
-        for entry in written.iter().filter(|entry| !found.contains(&entry.id)) {
-            self.directory.entries.push(Entry { offset: u64::MAX, ..*entry });
-        }
     }
 
     fn trailer_at(&mut self, offset: u64) -> bool {

@@ -1,6 +1,8 @@
 //! Tests of the container as a whole.
 
 mod arbitrary;
+mod columns;
 mod damage;
 mod round_trip;
 mod samples;
+mod sizes;
