@@ -27,6 +27,9 @@ pub(crate) struct Row {
     repeats: bool,
 }
 
+/// Addresses, and which rows are theirs.
+type Sequence = (Range<u64>, (u32, u32));
+
 /// The line table of one unit.
 #[derive(Debug)]
 pub(crate) struct Lines<'m> {
@@ -114,7 +117,7 @@ impl<'m> Lines<'m> {
         let program =
             owner.dwarf.debug_line.program(offset?, owner.header.address_size(), owner.comp_dir, owner.name).ok()?;
         let header = program.header().clone();
-        let (mut rows, mut sequences): (Vec<Row>, Vec<(Range<u64>, (u32, u32))>) = (Vec::new(), Vec::new());
+        let (mut rows, mut sequences) = (Vec::<Row>::new(), Vec::<Sequence>::new());
         let (mut recorder, mut first, mut sorted) = (Recorder::default(), 0, true);
         let mut start = None;
         let mut machine = program.rows();

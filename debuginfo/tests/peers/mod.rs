@@ -177,7 +177,7 @@ pub fn last_component(name: &str) -> String {
     let last = name.trim_end_matches("::").rsplit("::").next().unwrap_or_default();
     match last {
         // Symbols that rustc gives another name than the function has.
-        "{shim:vtable}" => "call_once".to_owned(),
+        shim if shim.starts_with("{shim:vtable") => "call_once".to_owned(),
         "rust_begin_unwind" => "panic_handler".to_owned(),
         _ => last.split_once('#').map_or_else(|| last.to_owned(), |(head, _)| format!("{head}}}")),
     }
