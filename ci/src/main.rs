@@ -1,1 +1,63 @@
-fn main() {}
+//! `cargo xtask`: every check that continuous integration makes, runnable at home.
+#![forbid(unsafe_code)]
+
+mod bench;
+mod cross;
+mod steps;
+mod tidy;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Checks and measurements of this repository", arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Everything a change must pass: tidy, format, lints, all tests, documentation, cross type-checks if possible.
+    Ci,
+    /// The repository's own rules: who may use whom, file sizes, module documentation, unsafe code, words.
+    Tidy,
+    /// Measure against other tools, side by side; prints machine, versions, medians, spread and ratios.
+    Bench {
+        /// Counted runs of each command.
+        #[arg(long, default_value_t = 5)]
+        runs: usize,
+        /// Resident size of the large victim, MiB.
+        #[arg(long, default_value_t = 1024)]
+        resident: u64,
+    },
+    /// Type-check for a system that is not this one: freebsd, illumos, or both.
+    Cross {
+        /// Which.
+        #[arg(value_name = "SYSTEM")]
+        system: Option<cross::System>,
+    },
+    /// The long runs: 200 captures of a busy program, and the same while the collector is killed at random moments.
+    Stress {
+        /// Captures of each kind.
+        #[arg(long, default_value_t = 200)]
+        captures: u32,
+    },
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Ci => steps::ci(),
+        Command::Tidy => tidy::run(),
+        Command::Bench { runs, resident } => bench::run(runs, resident),
+        Command::Cross { system } => cross::run(system),
+        Command::Stress { captures } => steps::stress(captures),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("xtask: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -20,6 +20,7 @@
 
 pub mod elfcore;
 mod error;
+pub mod input;
 pub mod linux_abi;
 pub mod live;
 

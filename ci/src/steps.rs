@@ -1,0 +1,71 @@
+//! The steps of continuous integration, in the order in which they are cheapest to fail.
+
+use crate::{cross, tidy};
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Instant;
+
+/// The workspace's root.
+pub fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).parent().map_or_else(|| PathBuf::from("."), PathBuf::from)
+}
+
+/// Runs a command in the workspace's root, its output passed through.
+pub fn run(what: &str, command: &mut Command) -> Result<(), String> {
+    println!("== {what}");
+    let begun = Instant::now();
+    let status = command.current_dir(root()).status().map_err(|e| format!("{what}: cannot start: {e}"))?;
+    if !status.success() {
+        return Err(format!("{what}: {status}"));
+    }
+    println!("== {what}: ok ({} s)", begun.elapsed().as_secs());
+    Ok(())
+}
+
+fn cargo(arguments: &[&str]) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(arguments);
+    command
+}
+
+/// Everything a change must pass.
+pub fn ci() -> Result<(), String> {
+    println!("== tidy");
+    tidy::run()?;
+    run("format", &mut cargo(&["fmt", "--all", "--", "--check"]))?;
+    run("lints", &mut cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]))?;
+    run("documentation", cargo(&["doc", "--workspace", "--no-deps", "--locked"]).env("RUSTDOCFLAGS", "-D warnings"))?;
+    cross_if_possible()?;
+    run("tests", &mut cargo(&["test", "--workspace", "--locked"]))
+}
+
+fn cross_if_possible() -> Result<(), String> {
+    match cross::missing() {
+        None => cross::run(None),
+        Some(what) => {
+            println!("== cross type-checks: skipped, {what}");
+            if std::env::var_os("POSTFAULT_REQUIRE_CROSS").is_some() {
+                return Err(format!("cross type-checks are required, and {what}"));
+            }
+            Ok(())
+        }
+    }
+}
+
+/// The long runs of the live backend's tests.
+pub fn stress(captures: u32) -> Result<(), String> {
+    run(
+        "stress",
+        cargo(&[
+            "test",
+            "--package",
+            "postfault-platform",
+            "--release",
+            "--",
+            "stress",
+            "--nocapture",
+            "--test-threads=1",
+        ])
+        .env("POSTFAULT_STRESS", captures.to_string()),
+    )
+}
