@@ -4,3 +4,6 @@
 
 #[cfg(target_os = "linux")]
 pub mod linux;
+
+#[cfg(target_os = "linux")]
+pub use linux::{LiveTarget, Options, Released, Stop, attach};
