@@ -28,6 +28,7 @@ mod plan;
 mod resolve;
 mod stacks;
 pub mod values;
+pub mod variables;
 mod walk;
 
 use debuginfo::{DebugInfo, Locator, Modules};

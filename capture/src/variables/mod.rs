@@ -1,0 +1,132 @@
+//! Values of variables: for each source frame its parameters and locals as trees, and chosen globals.
+//!
+//! Input: the frames of a thread with the registers that were recovered, what they mean in source terms, a memory, and
+//! debug information. Output: [`Variable`] trees in which every leaf is right, or absent with its reason. Everything
+//! here is by `&self` and may be used from many threads; types are read once for all of them.
+//!
+//! Names of parts: a member has its own name, a base class `<Base>`, an unnamed structure or union `<anonymous>`, an
+//! element `[3]`, an entry of a map `["key"]`, a pointee `*`. Texts follow gdb: `97 'a'` for a character,
+//! `0x4010 "abc"` for a pointer to one, `0x401136 <main>` for a pointer to a function, `(READ | WRITE)` for flags.
+
+mod aggregate;
+mod build;
+mod entry_value;
+mod float;
+mod frame;
+mod pointer;
+mod scalar;
+mod scope;
+mod text;
+mod tls;
+
+use crate::values::Options;
+use debuginfo::DebugInfo;
+use debuginfo::dwarf::SourceFrame;
+use debuginfo::types::Types;
+use evidence::{Addr, Memory};
+use snapshot_format::schema::{Value, VariableKind};
+
+/// Most variables of one frame. Generated code has functions with some thousands.
+pub const LIMIT_VARIABLES: usize = 10_000;
+
+/// Most nodes of all trees of one frame: what a person could still scroll through.
+pub const LIMIT_NODES: usize = 20_000;
+
+/// A variable or a part of one, with its parts.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Variable {
+    /// Its name; see the module for the names of parts.
+    pub name: String,
+    /// Its type as gdb spells it.
+    pub type_name: String,
+    /// Where it comes from.
+    pub kind: VariableKind,
+    /// Its value; `None` for aggregates and for what is absent.
+    pub value: Value,
+    /// Address of its first byte, when it lies in memory.
+    pub address: Option<u64>,
+    /// Why there is no value: a word of [`debuginfo::eval::Missing::word`], `incomplete-type` or `cycle`.
+    pub absent: Option<String>,
+    /// The reason in full, for a person.
+    pub why: Option<String>,
+    /// A limit cut its children or its text short.
+    pub truncated: bool,
+    /// Line of its declaration.
+    pub line: Option<u64>,
+    /// Its parts.
+    pub children: Vec<Variable>,
+}
+
+/// One source frame of a thread.
+#[derive(Clone, Copy)]
+pub struct FrameContext<'f> {
+    /// The physical frames of the thread, innermost first.
+    pub frames: &'f [unwind::Frame],
+    /// Which of them.
+    pub index: usize,
+    /// What its pc means: inlined calls innermost first, the physical function last.
+    pub sources: &'f [SourceFrame],
+    /// Which of them.
+    pub source: usize,
+    /// The module its pc lies in.
+    pub module: usize,
+}
+
+/// Collects variables of many frames.
+pub struct Collector<'i, 'm> {
+    types: Types<'i, 'm>,
+    memory: &'i dyn Memory,
+    options: Options,
+}
+
+impl<'i, 'm> Collector<'i, 'm> {
+    /// Nothing is read until it is asked for.
+    #[must_use]
+    pub fn new(info: &'i DebugInfo<'m>, memory: &'i dyn Memory, options: Options) -> Self {
+        Self { types: Types::new(info), memory, options }
+    }
+
+    /// The parameters, then the locals of `at`: those of the innermost block first.
+    #[must_use]
+    pub fn frame(&self, at: &FrameContext<'_>) -> Vec<Variable> {
+        let Some(scope) = at.sources.get(at.source).and_then(|s| s.scope) else { return Vec::new() };
+        let function = at.sources.last().and_then(|s| s.scope);
+        let Some(frame) = frame::Physical::new(self, at.frames, at.index, at.module, function) else {
+            return Vec::new();
+        };
+        let mut builder = build::Builder::new(self, Some(&frame), at.module);
+        scope::variables(self, at.module, scope, frame.pc()).iter().map(|found| builder.variable_of(found)).collect()
+    }
+
+    /// Global and static variables by name (qualified or not), from all modules.
+    #[must_use]
+    pub fn globals(&self, names: &[String]) -> Vec<Variable> {
+        let mut all = Vec::new();
+        for name in names {
+            for module in 0..self.types.info().modules().list().len() {
+                for at in self.types.globals(module, name, LIMIT_VARIABLES) {
+                    let found = scope::Found { at, kind: VariableKind::Global };
+                    let mut variable = build::Builder::new(self, None, module).variable_of(&found);
+                    variable.name.clone_from(name);
+                    all.push(variable);
+                }
+            }
+        }
+        all
+    }
+
+    fn dwarf(&self, module: usize) -> Option<&'i debuginfo::dwarf::Dwarf<'m>> {
+        self.types.info().dwarf(module)
+    }
+
+    /// The function whose code is at `address`, and how far into it.
+    fn function_at(&self, address: u64) -> Option<(String, u64)> {
+        let info = self.types.info();
+        let (index, module) = info.modules().find(Addr(address))?;
+        let at = module.to_svma(Addr(address));
+        let frames = info.resolve(index, at);
+        let function = frames.last()?;
+        let start = function.function_start?;
+        Some((function.function.as_deref()?.to_owned(), at.offset_from(start)?))
+    }
+}
