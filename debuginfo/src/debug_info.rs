@@ -3,6 +3,7 @@
 use crate::cfi::Cfi;
 use crate::dwarf::{Dwarf, SourceFrame};
 use crate::parallel::parallel;
+use crate::symbols::Symbols;
 use crate::{Error, Module, Modules};
 use evidence::{Doubt, Doubts, Svma};
 use std::sync::OnceLock;
@@ -18,6 +19,7 @@ pub struct DebugInfo<'m> {
 struct Slot<'m> {
     dwarf: OnceLock<Option<Dwarf<'m>>>,
     cfi: OnceLock<Cfi<'m>>,
+    symbols: OnceLock<Symbols<'m>>,
 }
 
 impl<'m> DebugInfo<'m> {
@@ -51,6 +53,12 @@ impl<'m> DebugInfo<'m> {
         Some(self.slots.get(index)?.cfi.get_or_init(|| Cfi::new(module)))
     }
 
+    /// The ELF symbols of a module.
+    pub fn symbols(&self, index: usize) -> Option<&Symbols<'m>> {
+        let module = self.modules.list().get(index)?;
+        Some(self.slots.get(index)?.symbols.get_or_init(|| Symbols::load(module)))
+    }
+
     /// Where doubts go.
     #[must_use]
     pub const fn doubts(&self) -> &'m Doubts {
@@ -62,7 +70,18 @@ impl<'m> DebugInfo<'m> {
     /// `at` is a look-up address: for return addresses the byte before.
     #[must_use]
     pub fn resolve(&self, index: usize, at: Svma) -> Vec<SourceFrame> {
-        self.dwarf(index).map_or_else(Vec::new, |dwarf| dwarf.resolve(at))
+        let mut frames = self.dwarf(index).map_or_else(Vec::new, |dwarf| dwarf.resolve(at));
+        // A unit compiled from assembly has lines and no function; a stripped image has neither.
+        if frames.last().is_none_or(|outermost| outermost.function.is_none())
+            && let Some(symbol) = self.symbols(index).and_then(|s| s.at(at))
+        {
+            let mut frame = frames.pop().unwrap_or_default();
+            frame.function = Some(symbol.demangled().into());
+            frame.linkage_name = Some(symbol.name.as_ref().into());
+            frame.function_start = Some(symbol.start);
+            frames.push(frame);
+        }
+        frames
     }
 
     /// [`DebugInfo::resolve`] for many addresses (module index, look-up address), in the order given.

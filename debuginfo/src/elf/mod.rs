@@ -1,5 +1,6 @@
 //! One ELF file: its segments, sections (decompressed when first asked for), notes and symbol tables.
 
+mod mini;
 mod program;
 mod sections;
 
@@ -268,6 +269,14 @@ impl ElfFile {
     /// The section lies outside the file or its compressed stream is damaged.
     pub fn section_data(&self, name: &str) -> Result<Option<&[u8]>, Error> {
         self.section(name).map_or(Ok(None), |s| s.data(self))
+    }
+
+    /// The contents of one of this file's sections; `None` when it has none here.
+    ///
+    /// # Errors
+    /// As [`ElfFile::section_data`].
+    pub fn data_of<'f>(&'f self, section: &'f Section) -> Result<Option<&'f [u8]>, Error> {
+        section.data(self)
     }
 
     /// File contents at an SVMA, as far as the segment's file part goes.

@@ -61,6 +61,12 @@ impl Section {
         self.address
     }
 
+    /// `sh_offset`.
+    #[must_use]
+    pub const fn file_offset(&self) -> u64 {
+        self.file_offset
+    }
+
     /// `sh_link`.
     #[must_use]
     pub const fn link(&self) -> u32 {

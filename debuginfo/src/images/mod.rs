@@ -39,6 +39,7 @@ pub struct Module {
     locator: Arc<Locator>,
     separate: OnceLock<Separate>,
     supplementary: OnceLock<Supplementary>,
+    mini: OnceLock<Option<ElfFile>>,
     late: Doubts,
     /// Split files (.dwo, .dwp), opened as they are needed.
     pub(crate) split: SplitFiles,
@@ -68,6 +69,7 @@ impl Module {
             supplementary: supplementary
                 .map(|file| Supplementary { file: Some(file), ..Supplementary::default() }.into())
                 .unwrap_or_default(),
+            mini: OnceLock::new(),
             late: Doubts::new(),
             split: SplitFiles::new(locator),
         }
@@ -113,6 +115,19 @@ impl Module {
     #[must_use]
     pub fn supplementary(&self) -> Option<&ElfFile> {
         self.supplementary_search().file.as_ref()
+    }
+
+    /// The file inside of `.gnu_debugdata`, decompressed on first use.
+    #[must_use]
+    pub fn mini_debug_info(&self) -> Option<&ElfFile> {
+        let open = || match self.main()?.mini_debug_info() {
+            Ok(file) => file,
+            Err(e) => {
+                self.late.push(Doubt::new("mini-debug-info", e.to_string()));
+                None
+            }
+        };
+        self.mini.get_or_init(open).as_ref()
     }
 
     fn separate(&self) -> &Separate {

@@ -374,6 +374,7 @@ impl Finder<'_> {
             locator: Arc::clone(&self.locator),
             separate: OnceLock::new(),
             supplementary: OnceLock::new(),
+            mini: OnceLock::new(),
             late: Doubts::new(),
             split: SplitFiles::new(&self.locator),
         }

@@ -94,7 +94,9 @@ pub fn ours(program: &Path, pcs: &[u64]) -> Vec<Frames> {
             let text = |s: &Option<std::sync::Arc<str>>| s.as_deref().unwrap_or_default().to_owned();
             frames
                 .iter()
-                .map(|f| (plain_name(&text(&f.function)), base(&text(&f.file)), f.line.unwrap_or(0)))
+                // A frame without scope has its name from the symbol table, which is not asked about here.
+                .map(|f| (f.scope.and_then(|_| f.function.clone()), base(&text(&f.file)), f.line.unwrap_or(0)))
+                .map(|(function, file, line)| (plain_name(&text(&function)), file, line))
                 .filter(|(name, file, _)| !(name.is_empty() && file.is_empty()))
                 .collect()
         })

@@ -1,0 +1,168 @@
+//! Entries of `.symtab` and `.dynsym` (gABI chapter 4, "Symbol Table").
+
+use super::Layer;
+use crate::elf::ElfFile;
+use evidence::{Svma, ToUsize, bytes};
+use object::elf;
+
+/// Most symbols of one table: Chromium's debug build has about 3 million.
+const LIMIT_SYMBOLS: usize = 64 << 20;
+
+/// One symbol that lies in the image.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Entry<'m> {
+    pub start: u64,
+    pub size: u64,
+    /// Without version.
+    pub name: &'m [u8],
+    pub global: bool,
+    /// A stub of the procedure linkage table, named after what it calls.
+    pub stub: bool,
+}
+
+/// Symbols as they are read, code and data apart.
+#[derive(Default)]
+pub(super) struct Found<'m> {
+    code: Vec<Entry<'m>>,
+    data: Vec<Entry<'m>>,
+}
+
+/// A table's raw contents.
+#[derive(Clone, Copy)]
+pub(super) struct Raw<'m> {
+    pub symbols: &'m [u8],
+    pub strings: &'m [u8],
+    pub is_64: bool,
+    pub endian: bytes::Endian,
+}
+
+/// The fields of `Elf64_Sym` / `Elf32_Sym` that matter.
+pub(super) struct RawSymbol<'m> {
+    pub name: &'m [u8],
+    pub info: u8,
+    pub section: u16,
+    pub value: u64,
+    pub size: u64,
+}
+
+impl<'m> Raw<'m> {
+    pub(super) const fn entry_size(self) -> usize {
+        if self.is_64 { 24 } else { 16 }
+    }
+
+    pub(super) fn len(self) -> usize {
+        self.symbols.len().checked_div(self.entry_size()).unwrap_or(0).min(LIMIT_SYMBOLS)
+    }
+
+    pub(super) fn get(self, index: usize) -> Option<RawSymbol<'m>> {
+        let raw = bytes::slice_at(self.symbols, index.checked_mul(self.entry_size())?, self.entry_size())?;
+        let u32_at = |at| bytes::u32_at(raw, at, self.endian);
+        let (info, section, value, size) = if self.is_64 {
+            (4, 6, bytes::u64_at(raw, 8, self.endian)?, bytes::u64_at(raw, 16, self.endian)?)
+        } else {
+            (12, 14, u64::from(u32_at(4)?), u64::from(u32_at(8)?))
+        };
+        let tail = self.strings.get(u32_at(0)?.to_usize()..).unwrap_or_default();
+        let end = tail.iter().position(|b| *b == 0).unwrap_or(tail.len());
+        Some(RawSymbol {
+            name: tail.get(..end).unwrap_or_default(),
+            info: bytes::u8_at(raw, info)?,
+            section: bytes::u16_at(raw, section, self.endian)?,
+            value,
+            size,
+        })
+    }
+}
+
+/// The name before `@VERSION` or `@@VERSION`.
+fn without_version(name: &[u8]) -> &[u8] {
+    match name.iter().position(|b| *b == b'@') {
+        Some(at) if at > 0 => name.get(..at).unwrap_or(name),
+        _ => name,
+    }
+}
+
+/// Labels that compilers and assemblers leave for themselves: `.L1`, and AArch64's `$x`, `$d` that tell code from data.
+fn is_label(name: &[u8]) -> bool {
+    name.starts_with(b".L") || name.starts_with(b"$x") || name.starts_with(b"$d") || name.starts_with(b"$L")
+}
+
+impl<'m> Found<'m> {
+    pub(super) const fn is_empty(&self) -> bool {
+        self.code.is_empty() && self.data.is_empty()
+    }
+
+    /// Reads the table of that section name.
+    pub(super) fn read(&mut self, file: &'m ElfFile, name: &str) {
+        let Some(section) = file.section(name) else { return };
+        let Ok(Some(symbols)) = file.section_data(name) else { return };
+        let strings = usize::try_from(section.link()).ok().and_then(|i| file.sections().get(i));
+        let strings = strings.and_then(|s| file.data_of(s).ok().flatten()).unwrap_or_default();
+        self.read_raw(file, raw(file, symbols, strings));
+    }
+
+    pub(super) fn read_raw(&mut self, file: &'m ElfFile, raw: Raw<'m>) {
+        for index in 1..raw.len() {
+            let Some(found) = raw.get(index) else { break };
+            let (kind, binding) = (found.info & 0xf, found.info >> 4);
+            let kind_known =
+                matches!(elf::SymbolType(kind), elf::STT_FUNC | elf::STT_GNU_IFUNC | elf::STT_OBJECT | elf::STT_NOTYPE);
+            // Reserved indexes (absolute, common) have no place in the image; the extended one is only seen in files
+            // with 65,280 sections, whose symbols are then told apart by address alone.
+            let placed = found.section != 0 && (found.section < 0xff00 || found.section == 0xffff);
+            if !kind_known || !placed || found.name.is_empty() || is_label(found.name) {
+                continue;
+            }
+            let entry = Entry {
+                start: found.value,
+                size: found.size,
+                name: without_version(found.name),
+                global: binding != 0,
+                stub: false,
+            };
+            if is_code(file, usize::from(found.section), found.value) {
+                self.code.push(entry);
+            } else {
+                self.data.push(entry);
+            }
+        }
+    }
+
+    pub(super) fn push_code(&mut self, entry: Entry<'m>) {
+        self.code.push(entry);
+    }
+
+    /// Code and data by (address, name), each once.
+    pub(super) fn into_layer(self) -> Layer<'m> {
+        let sort = |mut list: Vec<Entry<'m>>| {
+            list.sort_unstable_by(|a, b| (a.start, a.name, a.size).cmp(&(b.start, b.name, b.size)));
+            list.dedup_by(|b, a| {
+                let same = (a.start, a.name) == (b.start, b.name);
+                if same {
+                    a.size = a.size.max(b.size);
+                    a.global |= b.global;
+                }
+                same
+            });
+            list.shrink_to_fit();
+            list
+        };
+        Layer { code: sort(self.code), data: sort(self.data) }
+    }
+}
+
+pub(super) fn raw<'m>(file: &ElfFile, symbols: &'m [u8], strings: &'m [u8]) -> Raw<'m> {
+    let endian = bytes::Endian::from_big(file.endian() == gimli::RunTimeEndian::Big);
+    Raw { symbols, strings, is_64: file.address_size() == 8, endian }
+}
+
+/// Whether a symbol lies in code: by its section, and without sections by its segment.
+fn is_code(file: &ElfFile, section: usize, value: u64) -> bool {
+    if let Some(s) = file.sections().get(section)
+        && section != 0
+    {
+        return s.flags() & elf::SHF_EXECINSTR.0 != 0;
+    }
+    let inside = |s: &&crate::elf::Segment| Svma(value).offset_from(s.address).is_some_and(|o| o < s.memory_size);
+    file.segments().iter().find(inside).is_some_and(|s| s.executable)
+}
