@@ -28,7 +28,7 @@ pub const LIMIT_NAMES: u64 = 1024;
 
 /// Bytes of damaged payloads that recovery examines a second time for blocks inside. Without it, a file made of headers
 /// that each claim a large damaged payload would take quadratic time.
-pub const LIMIT_RESCAN: u64 = 1 << 30;
+pub const LIMIT_RESCAN: u64 = 256 << 20;
 
 /// Doubts that a read reports; the rest is counted. Damage in every block of a large file would otherwise fill memory.
 pub const LIMIT_DOUBTS: usize = 1000;

@@ -97,7 +97,7 @@ impl<R: Read + Seek> Reader<R> {
     }
 
     fn load_group<T: Row>(&mut self, group: &Group, inline: bool, budget: &mut Budget, loaded: &mut Loaded<T>) {
-        let written = self.written(group);
+        let written = self.written(group, budget);
         let blob = T::COLUMNS.iter().any(|spec| spec.id == CHUNKED && spec.name == "chunked");
         let mut rows = vec![T::default(); group.rows.to_usize()];
         let mut bad = vec![false; rows.len()];

@@ -5,6 +5,7 @@ use std::io::{Read, Seek};
 
 use super::Reader;
 use super::assemble::{Blob, Loaded};
+use super::block::OVER_BUDGET;
 use super::groups::{Budget, NOWHERE};
 use crate::convert::{ToU64, ToUsize};
 use crate::doubts::{DAMAGED, LIMIT, LOST};
@@ -36,13 +37,16 @@ impl<R: Read + Seek> Reader<R> {
 
     /// The bytes of one chunk.
     pub(super) fn chunk(&mut self, entry: &Entry) -> Option<Vec<u8>> {
-        let bytes = self.payload(entry).and_then(|(_, payload)| match payload.len() == entry.id.rows.to_usize() {
-            true => Ok(payload),
-            false => Err(format!("has {} bytes, expected {}", payload.len(), entry.id.rows)),
-        });
+        let mut budget = Budget::new(entry.id.rows.into());
+        let bytes =
+            self.payload(entry, &mut budget).and_then(|(_, payload)| match payload.len() == entry.id.rows.to_usize() {
+                true => Ok(payload),
+                false => Err(format!("has {} bytes, expected {}", payload.len(), entry.id.rows)),
+            });
         match bytes {
             Ok(bytes) => Some(bytes),
             Err(why) => {
+                let why = if why == OVER_BUDGET { "claims more bytes than its row has" } else { &why };
                 let why = format!("{} {why}", self.describe(&entry.id));
                 self.doubts.push(DAMAGED, why);
                 None

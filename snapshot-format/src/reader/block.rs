@@ -3,14 +3,19 @@
 use std::io::{Read, Seek};
 
 use super::Reader;
+use super::groups::Budget;
 use crate::convert::{ToU64, ToUsize};
 use crate::format::block::{Header, compression};
 use crate::format::directory::Entry;
 use crate::limits::LIMIT_BLOCK;
 
+/// The error of a block for which the budget has no room.
+pub(super) const OVER_BUDGET: &str = "is beyond the budget of this reading";
+
 impl<R: Read + Seek> Reader<R> {
-    /// Header and payload of a block. The error says what is wrong with it, as the end of a sentence about the block.
-    pub(super) fn payload(&mut self, entry: &Entry) -> Result<(Header, Vec<u8>), String> {
+    /// Header and payload of a block, whose decoded bytes are taken from the budget before they are decoded. The error
+    /// says what is wrong with it, as the end of a sentence about the block.
+    pub(crate) fn payload(&mut self, entry: &Entry, budget: &mut Budget) -> Result<(Header, Vec<u8>), String> {
         let at = entry.offset;
         let mut bytes = self
             .bytes_at(at, entry.length.to_usize())
@@ -22,6 +27,12 @@ impl<R: Read + Seek> Reader<R> {
         let stored = bytes.split_off(head);
         if stored.len().to_u64() != u64::from(header.stored) {
             return Err(format!("has {} bytes at offset {at:#x}, expected {}", stored.len(), header.stored));
+        }
+        if header.decoded > LIMIT_BLOCK {
+            return Err(format!("claims {} bytes, above the limit of {LIMIT_BLOCK}", header.decoded));
+        }
+        if !budget.take(header.decoded.into()) {
+            return Err(OVER_BUDGET.to_owned());
         }
         let found = crc32fast::hash(&stored);
         if found != header.crc {
@@ -35,9 +46,6 @@ impl<R: Read + Seek> Reader<R> {
     }
 
     fn unpack(&mut self, header: &Header, mut stored: Vec<u8>) -> Result<Vec<u8>, String> {
-        if header.decoded > LIMIT_BLOCK {
-            return Err(format!("claims {} bytes, above the limit of {LIMIT_BLOCK}", header.decoded));
-        }
         if header.mask != 0 {
             stored.iter_mut().for_each(|byte| *byte ^= header.mask);
         }

@@ -117,7 +117,7 @@ impl<R: Read + Seek> Reader<R> {
         let mut budget = Budget::new(DEFAULT_ROW_BUDGET);
         let mut parts = Vec::new();
         for group in self.groups(found.id) {
-            let written = self.written(&group);
+            let written = self.written(&group, &mut budget);
             let values = match self.column(&group, written.as_ref(), named.id, data, &mut budget) {
                 Outcome::Read(decoded) => PartValues::Read(decoded),
                 Outcome::Unwritten => PartValues::Default(spec.copied()),

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Seek};
 
+use super::block::OVER_BUDGET;
 use super::{Reader, span};
 use crate::doubts::{DAMAGED, INVALID, LIMIT};
 use crate::format::block::{Header, kind};
@@ -16,12 +17,12 @@ pub(super) const NOWHERE: u64 = u64::MAX;
 
 /// Budget of decoded bytes and rows.
 #[derive(Debug)]
-pub(super) struct Budget {
+pub(crate) struct Budget {
     left: u64,
 }
 
 impl Budget {
-    pub(super) const fn new(bytes: u64) -> Self {
+    pub(crate) const fn new(bytes: u64) -> Self {
         Self { left: bytes }
     }
 
@@ -96,11 +97,11 @@ impl<R: Read + Seek> Reader<R> {
     }
 
     /// The columns that the writer wrote for a group; `None` if nothing says so any more.
-    pub(super) fn written(&mut self, group: &Group) -> Option<BTreeSet<u32>> {
+    pub(super) fn written(&mut self, group: &Group, budget: &mut Budget) -> Option<BTreeSet<u32>> {
         if self.complete {
             return Some(group.columns.keys().copied().collect());
         }
-        let (_, payload) = self.payload(&group.head?).ok()?;
+        let (_, payload) = self.payload(&group.head?, budget).ok()?;
         Some(decode_head(&payload)?.into_iter().collect())
     }
 
@@ -123,16 +124,13 @@ impl<R: Read + Seek> Reader<R> {
         if entry.offset == NOWHERE {
             return Outcome::Lost;
         }
-        let decoded = self.payload(entry).and_then(|(header, payload)| {
-            if !budget.take(payload.len().try_into().unwrap_or(u64::MAX)) {
-                return Err("is beyond the budget of this reading".to_owned());
-            }
-            decode_payload(&header, data, group.rows, &payload).map_err(str::to_owned)
-        });
+        let decoded = self
+            .payload(entry, budget)
+            .and_then(|(header, payload)| decode_payload(&header, data, group.rows, &payload).map_err(str::to_owned));
         match decoded {
             Ok(decoded) => Outcome::Read(Box::new(decoded)),
             Err(why) => {
-                let what = if why.contains("budget") { LIMIT } else { DAMAGED };
+                let what = if why == OVER_BUDGET { LIMIT } else { DAMAGED };
                 let why = format!("{} {why}", self.describe(&entry.id));
                 self.doubts.push(what, why);
                 Outcome::Lost

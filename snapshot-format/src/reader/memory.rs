@@ -92,7 +92,12 @@ impl<R: Read + Seek> Reader<R> {
     fn orphans(&mut self, chunks: &[Entry], budget: &mut Budget, out: &mut Vec<MemoryExtent>) {
         for entry in chunks {
             let (length, address) = (u64::from(entry.id.rows), entry.id.address);
-            if length == 0 || address.checked_add(length.saturating_sub(1)).is_none() || !budget.take(length) {
+            if length == 0 || address.checked_add(length.saturating_sub(1)).is_none() {
+                continue;
+            }
+            if !budget.take(length) {
+                let why = format!("the {length} bytes at {address:#x} are beyond the budget of this reading");
+                self.doubts.push(LIMIT, why);
                 continue;
             }
             let Some(bytes) = self.chunk(entry) else { continue };

@@ -4,7 +4,7 @@ mod assemble;
 mod blobs;
 mod block;
 mod columns;
-mod groups;
+pub(crate) mod groups;
 mod in_place;
 mod memory;
 mod references;
@@ -27,6 +27,7 @@ use crate::format::header::{self, HEADER_BYTES, TRAILER_BYTES};
 use crate::limits::{DEFAULT_MEMORY_BUDGET, DEFAULT_ROW_BUDGET, LIMIT_BLOCK};
 use crate::schema::Doubt;
 use crate::tables::SPECS;
+use groups::Budget;
 use in_place::MemoryIndex;
 
 /// What to read.
@@ -127,7 +128,7 @@ impl<R: Read + Seek> Reader<R> {
             return None;
         }
         let id = Id { kind: kind::DIRECTORY, ..Id::default() };
-        let payload = self.payload(&Entry { id, offset, length }).ok()?.1;
+        let payload = self.payload(&Entry { id, offset, length }, &mut Budget::new(LIMIT_BLOCK.into())).ok()?.1;
         let directory = Directory::decode(&payload)?;
         let end = directory.entries.last().map_or(HEADER_BYTES.to_u64(), Entry::end);
         (end == offset).then_some(directory)

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::io::{Read, Seek, SeekFrom};
 
 use super::Reader;
-use super::groups::NOWHERE;
+use super::groups::{Budget, NOWHERE};
 use crate::convert::{ToU64, ToUsize, to_u32};
 use crate::doubts::{CUT_OFF, DAMAGED, LIMIT, LOST};
 use crate::format::block::{Header, Id, LIMIT_HEADER, SYNC, find_sync, kind};
@@ -87,12 +87,15 @@ impl<R: Read + Seek> Reader<R> {
                 at = end;
                 last_end = end;
                 if header.id.kind == kind::DIRECTORY {
-                    written = self.payload(&entry).ok().and_then(|(_, payload)| Directory::decode(&payload));
+                    written = Some(entry);
                 } else {
                     self.directory.entries.push(entry);
                 }
             }
         }
+        let budget = &mut Budget::new(LIMIT_BLOCK.into());
+        let written = written.and_then(|entry| self.payload(&entry, budget).ok());
+        let written = written.and_then(|(_, payload)| Directory::decode(&payload));
         self.say_what_is_missing(written, &damaged, last_end, last);
     }
 

@@ -1,6 +1,5 @@
 //! Damaged files: what is complete is read, the rest is named, and nothing breaks.
 
-use std::collections::HashSet;
 use std::fmt::Debug;
 use std::io::Cursor;
 
@@ -8,15 +7,21 @@ use super::round_trip::written;
 use super::samples::{mix, noise, process, small};
 use crate::format::directory::Entry;
 use crate::schema::*;
-use crate::{Error, Reader, Snapshot};
+use crate::{Error, ReadOptions, Reader, Snapshot};
 
 /// Reads a damaged file and checks what must hold of every one: nothing is invented, and nothing is lost in silence.
 fn check(original: &Snapshot, bytes: &[u8]) -> Option<(Snapshot, Vec<Doubt>)> {
-    let (snapshot, doubts) = match Snapshot::read_slice(bytes) {
-        Ok(read) => read,
+    check_blocks(original, bytes).map(|(snapshot, doubts, _)| (snapshot, doubts))
+}
+
+/// As [`check`], with the blocks that were found.
+fn check_blocks(original: &Snapshot, bytes: &[u8]) -> Option<(Snapshot, Vec<Doubt>, Vec<Entry>)> {
+    let mut reader = match Reader::open(Cursor::new(bytes)) {
+        Ok(reader) => reader,
         Err(Error::NotASnapshot { .. } | Error::TextMode) => return None,
         Err(error) => panic!("{error}"),
     };
+    let (snapshot, doubts) = (reader.snapshot(&ReadOptions::default()), reader.doubts());
     if snapshot != *original {
         assert!(!doubts.is_empty(), "something is lost in silence");
     }
@@ -55,7 +60,8 @@ fn check(original: &Snapshot, bytes: &[u8]) -> Option<(Snapshot, Vec<Doubt>)> {
     for (row, variable) in snapshot.variables.iter().enumerate() {
         assert!(variable.parent.is_none_or(|parent| (parent as usize) < row));
     }
-    Some((snapshot, doubts))
+    reader.directory.entries.retain(|entry| entry.offset != u64::MAX);
+    Some((snapshot, doubts, reader.directory.entries))
 }
 
 /// Every row of `part` is one of `whole`, in the same order.
@@ -76,9 +82,7 @@ fn check_cuts(original: &Snapshot, step: usize) {
     let all = entries(&bytes);
     for cut in (8..bytes.len()).step_by(step) {
         let complete: Vec<Entry> = all.iter().filter(|entry| entry.end() <= cut as u64).copied().collect();
-        let (_, doubts) = check(original, &bytes[..cut]).unwrap();
-        let mut found = entries(&bytes[..cut]);
-        found.retain(|entry| entry.offset != u64::MAX);
+        let (_, doubts, found) = check_blocks(original, &bytes[..cut]).unwrap();
         assert_eq!(found, complete, "cut at {cut} of {}", bytes.len());
         assert!(doubts.iter().any(|doubt| doubt.what == "snapshot-cut-off"), "cut at {cut}: {doubts:?}");
     }
@@ -192,14 +196,10 @@ fn bytes_that_are_inserted_removed_or_appended_cost_only_what_they_hit() {
     let all = entries(&bytes);
     for at in (20..bytes.len() - 24).step_by(11) {
         let broken = [&bytes[..at], b"+++", &bytes[at..]].concat();
-        check(&original, &broken).unwrap();
-        let found: HashSet<_> =
-            entries(&broken).into_iter().filter(|entry| entry.offset != u64::MAX).map(|entry| entry.id).collect();
+        let found = check_blocks(&original, &broken).unwrap().2;
         assert!(found.len() + 1 >= all.len(), "inserted at {at}: {} of {}", found.len(), all.len());
         let broken = [&bytes[..at], &bytes[at + 3..]].concat();
-        check(&original, &broken).unwrap();
-        let found: HashSet<_> =
-            entries(&broken).into_iter().filter(|entry| entry.offset != u64::MAX).map(|entry| entry.id).collect();
+        let found = check_blocks(&original, &broken).unwrap().2;
         assert!(found.len() + 2 >= all.len(), "removed at {at}: {} of {}", found.len(), all.len());
     }
 }
