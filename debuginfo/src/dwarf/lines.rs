@@ -15,16 +15,14 @@ use std::sync::{Arc, OnceLock};
 /// Most rows kept for one unit: what a unit of some two million source lines needs, and 100 MB.
 pub const LIMIT_ROWS: usize = 1 << 22;
 
-/// One row of the table: from `address` to the next row's.
+/// One row of the table: from its address to the next row's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Row {
-    address: u64,
+struct Row {
+    /// Address minus the start of the sequence.
+    offset: u32,
     file: u32,
-    pub(crate) line: u32,
+    line: u32,
     column: u16,
-    is_stmt: bool,
-    /// Another discriminator of the line before it: gdb keeps no entry for it; here it only knows a better column.
-    repeats: bool,
 }
 
 /// Addresses, and which rows are theirs.
@@ -73,41 +71,86 @@ impl<'m> Unit<'m> {
     }
 }
 
-/// Follows gdb's `lnp_state_machine` through one sequence.
+/// Follows gdb's `lnp_state_machine` through one sequence, and leaves one row for each address.
 #[derive(Default)]
 struct Recorder {
+    /// Rows at `address` that nothing hides yet.
+    here: Vec<Candidate>,
+    address: u64,
+    stmt_at_address: bool,
     last_file: Option<u32>,
     last_line: u32,
-    last_address: u64,
-    stmt_at_address: bool,
     /// The line register at the last row, whether or not that was kept.
     line_register: u32,
     discriminated: bool,
 }
 
+#[derive(Clone, Copy)]
+struct Candidate {
+    file: u32,
+    line: u32,
+    column: u16,
+    is_stmt: bool,
+    /// Another discriminator of the line before it: gdb keeps no entry for it; here it only knows a better column.
+    repeats: bool,
+}
+
 impl Recorder {
-    fn record(&mut self, rows: &mut Vec<Row>, first: usize, mut row: Row, discriminator: u64) {
+    fn record(&mut self, rows: &mut Vec<(u64, Row)>, address: u64, mut row: Candidate, discriminator: u64) {
         let line_changed = self.line_register != row.line;
         self.discriminated = discriminator != 0 || (self.discriminated && !line_changed);
         self.line_register = row.line;
-        let same_address = self.last_address == row.address;
+        if address != self.address {
+            self.leave(rows);
+            (self.address, self.stmt_at_address) = (address, false);
+        }
         let file_changed = self.last_file != Some(row.file);
-        let hidden = file_changed && same_address && !row.is_stmt && self.stmt_at_address;
+        let hidden = file_changed && !row.is_stmt && self.stmt_at_address;
         if !hidden && row.line != 0 {
             if file_changed {
-                while rows.len() > first && rows.last().is_some_and(|r| r.address == row.address) {
-                    rows.pop();
-                }
+                self.here.clear();
             }
             row.repeats = !file_changed && row.line == self.last_line && self.discriminated;
-            rows.push(row);
+            self.here.push(row);
             (self.last_file, self.last_line) = (Some(row.file), row.line);
         }
-        if !same_address {
-            self.stmt_at_address = false;
-            self.last_address = row.address;
-        }
         self.stmt_at_address |= row.is_stmt;
+    }
+
+    /// Chooses among the rows at the address that is left: the last where a statement starts, else the last.
+    fn leave(&mut self, rows: &mut Vec<(u64, Row)>) {
+        let Some(exact) = self.here.last().copied() else { return };
+        let before = rows.last().map(|(_, row)| *row);
+        let entries = || self.here.iter().rev().filter(|r| !r.repeats);
+        let chosen = entries().find(|r| r.is_stmt).or_else(|| entries().next());
+        let mut row = match (chosen, before) {
+            (Some(c), _) => Row { offset: 0, file: c.file, line: c.line, column: c.column },
+            (None, Some(before)) => before,
+            (None, None) => Row { offset: 0, file: exact.file, line: exact.line, column: exact.column },
+        };
+        if (row.file, row.line) == (exact.file, exact.line) {
+            row.column = exact.column;
+        }
+        self.here.clear();
+        if before != Some(row) {
+            rows.push((self.address, row));
+        }
+    }
+}
+
+/// Adds the rows of one finished sequence.
+fn keep(rows: &mut Vec<Row>, sequences: &mut Vec<Sequence>, sequence: &mut [(u64, Row)], range: Range<u64>) {
+    if !sequence.is_sorted_by_key(|(address, _)| *address) {
+        sequence.sort_by_key(|(address, _)| *address);
+    }
+    let first = rows.len();
+    rows.extend(sequence.iter().map_while(|(address, row)| {
+        // No sequence spans 4 GiB: branches in one function cannot.
+        let offset = u32::try_from(address.checked_sub(range.start)?).ok()?;
+        Some(Row { offset, ..*row })
+    }));
+    if let (Ok(first), Ok(end)) = (u32::try_from(first), u32::try_from(rows.len())) {
+        sequences.push((range, (first, end)));
     }
 }
 
@@ -118,52 +161,37 @@ impl<'m> Lines<'m> {
             owner.dwarf.debug_line.program(offset?, owner.header.address_size(), owner.comp_dir, owner.name).ok()?;
         let header = program.header().clone();
         let (mut rows, mut sequences) = (Vec::<Row>::new(), Vec::<Sequence>::new());
-        let (mut recorder, mut first, mut sorted) = (Recorder::default(), 0, true);
-        let mut start = None;
+        let (mut recorder, mut sequence, mut start) = (Recorder::default(), Vec::new(), u64::MAX);
         let mut machine = program.rows();
         // Rows read before damage are as good as others, but a sequence without its end has no known extent.
         while let Ok(Some((_, row))) = machine.next_row() {
             if row.end_sequence() {
-                let range = start.take().unwrap_or(u64::MAX)..row.address();
-                let kept = rows.len() > first;
-                if kept && range.start < range.end && (range.start != 0 || unit.zero_is_code) {
-                    if !sorted {
-                        rows.get_mut(first..).unwrap_or_default().sort_by_key(|r| r.address);
-                    }
-                    let begin = u32::try_from(first).unwrap_or(u32::MAX);
-                    let end = u32::try_from(rows.len()).unwrap_or(u32::MAX);
-                    sequences.push((range, (begin, end)));
-                } else {
-                    rows.truncate(first);
+                recorder.leave(&mut sequence);
+                let range = std::mem::replace(&mut start, u64::MAX)..row.address();
+                if range.start < range.end && (range.start != 0 || unit.zero_is_code) {
+                    keep(&mut rows, &mut sequences, &mut sequence, range);
                 }
-                (recorder, first, sorted) = (Recorder::default(), rows.len(), true);
+                sequence.clear();
+                recorder = Recorder { here: std::mem::take(&mut recorder.here), ..Recorder::default() };
                 continue;
             }
-            if rows.len() >= LIMIT_ROWS {
+            if rows.len().saturating_add(sequence.len()) >= LIMIT_ROWS {
                 break;
             }
-            let lowest = start.unwrap_or(u64::MAX);
-            sorted &= lowest == u64::MAX || row.address() >= recorder.last_address;
-            start = Some(lowest.min(row.address()));
+            start = start.min(row.address());
             let column = match row.column() {
                 ColumnType::LeftEdge => 0,
                 ColumnType::Column(c) => u16::try_from(c.get()).unwrap_or(0),
             };
-            recorder.record(
-                &mut rows,
-                first,
-                Row {
-                    address: row.address(),
-                    file: u32::try_from(row.file_index()).unwrap_or(u32::MAX),
-                    line: row.line().and_then(|l| u32::try_from(l.get()).ok()).unwrap_or(0),
-                    column,
-                    is_stmt: row.is_stmt(),
-                    repeats: false,
-                },
-                row.discriminator(),
-            );
+            let candidate = Candidate {
+                file: u32::try_from(row.file_index()).unwrap_or(u32::MAX),
+                line: row.line().and_then(|l| u32::try_from(l.get()).ok()).unwrap_or(0),
+                column,
+                is_stmt: row.is_stmt(),
+                repeats: false,
+            };
+            recorder.record(&mut sequence, row.address(), candidate, row.discriminator());
         }
-        rows.truncate(first);
         rows.shrink_to_fit();
         let files = header.file_names().len().saturating_add(1);
         Some(Self {
@@ -175,20 +203,11 @@ impl<'m> Lines<'m> {
     }
 
     fn find(&self, at: u64) -> Option<Row> {
-        self.sequences.covering(at).find_map(|(_, (first, end))| {
+        self.sequences.covering(at).find_map(|(range, (first, end))| {
             let rows = self.rows.get(first.to_usize()..end.to_usize())?;
-            let after = rows.partition_point(|r| r.address <= at);
-            let before = rows.get(..after)?;
-            let exact = before.last()?;
-            let entry = before.iter().rev().find(|r| !r.repeats)?;
-            // gdb: among the entries at the same address (and file), prefer one where a statement starts.
-            let here = before.iter().rev().skip_while(|r| r.address > entry.address);
-            let mut here = here.take_while(|r| r.address == entry.address && r.file == entry.file);
-            let mut chosen = *here.find(|r| r.is_stmt && !r.repeats).unwrap_or(entry);
-            if (chosen.file, chosen.line) == (exact.file, exact.line) {
-                chosen.column = exact.column;
-            }
-            Some(chosen)
+            let offset = at.checked_sub(range.start)?;
+            let after = rows.partition_point(|r| u64::from(r.offset) <= offset);
+            rows.get(after.checked_sub(1)?).copied()
         })
     }
 
