@@ -14,10 +14,11 @@ fn main() {
     let doubts = Doubts::new();
     let info = DebugInfo::new(&modules, &doubts);
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-    for a in &given {
-        let at = u64::from_str_radix(a.trim_start_matches("0x"), 16).expect("hexadecimal");
-        writeln!(out, "{at:#x}").unwrap();
-        for f in info.resolve(0, Svma(at)) {
+    let hexadecimal = |a: &String| u64::from_str_radix(a.trim_start_matches("0x"), 16).expect("hexadecimal");
+    let all: Vec<(usize, Svma)> = given.iter().map(|a| (0, Svma(hexadecimal(a)))).collect();
+    for ((_, at), frames) in all.iter().zip(info.resolve_batch(&all)) {
+        writeln!(out, "{at}").unwrap();
+        for f in frames {
             let name = f.function.as_deref().unwrap_or("??");
             let file = f.file.as_deref().unwrap_or("??");
             writeln!(out, "  {name}\t{file}:{}", f.line.unwrap_or(0)).unwrap();

@@ -106,8 +106,16 @@ impl<'m> DebugInfo<'m> {
                 frames.push((*at, found.clone()));
                 last = Some((*svma, found));
             }
+            if let Some(((module, Some(unit)), ..)) = group.first()
+                && let Some(dwarf) = self.dwarf(*module)
+            {
+                dwarf.release_unit_at(*unit);
+            }
             frames
         });
+        for dwarf in self.slots.iter().filter_map(|slot| slot.dwarf.get()?.as_ref()) {
+            dwarf.release();
+        }
         let mut all = vec![Vec::new(); addresses.len()];
         for (at, frames) in done.into_iter().flatten() {
             if let Some(slot) = all.get_mut(at) {

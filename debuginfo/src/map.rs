@@ -21,6 +21,19 @@ impl FileBytes {
         let map = unsafe { memmap2::MmapOptions::new().map(file)? };
         Ok(Self::Mapped(map))
     }
+
+    /// Lets go of the pages that hold `part` of the file, which come back from the file when it is read again: so that
+    /// reading much of a large file here and there does not keep all of it in memory.
+    pub(crate) fn release(&self, part: &[u8]) {
+        let Self::Mapped(map) = self else { return };
+        let Some(offset) = part.as_ptr().addr().checked_sub(map.as_ptr().addr()) else { return };
+        if part.is_empty() || offset.checked_add(part.len()).is_none_or(|end| end > map.len()) {
+            return;
+        }
+        // SAFETY: the mapping is private, read-only and backed by a file, and nobody writes to it: dropped pages read
+        // the same again (as far as the file was not changed by others, for which see `map`).
+        let _ = unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, offset, part.len()) };
+    }
 }
 
 impl Deref for FileBytes {

@@ -202,6 +202,11 @@ impl<'m> Lines<'m> {
         })
     }
 
+    /// The bytes of the line program.
+    pub(crate) fn program(&self) -> &'m [u8] {
+        self.header.raw_program_buf().slice()
+    }
+
     fn find(&self, at: u64) -> Option<Row> {
         self.sequences.covering(at).find_map(|(range, (first, end))| {
             let rows = self.rows.get(first.to_usize()..end.to_usize())?;

@@ -28,7 +28,7 @@ mod unit_map;
 use crate::elf::ElfFile;
 use crate::{Error, Module, Slice};
 use evidence::Svma;
-use gimli::SectionId;
+use gimli::{Section as _, SectionId};
 use std::sync::{Arc, OnceLock};
 
 pub use functions::LIMIT_FUNCTION_RANGES;
@@ -98,6 +98,34 @@ impl<'m> Dwarf<'m> {
     #[must_use]
     pub fn unit_of(&self, at: Svma) -> Option<UnitId> {
         self.resolve_unit(at.0).map(|found| found.unit.id)
+    }
+
+    /// Lets go of the file pages that were read to resolve addresses of the unit at `offset` (its tables stay).
+    pub(crate) fn release_unit_at(&self, offset: usize) {
+        let id = UnitId { part: Part::Info, offset };
+        let Some(unit) = self.units.get(&id).and_then(Option::as_ref) else { return };
+        let release = |unit: &gimli::Unit<Slice<'m>>| {
+            if let Ok(entries) = unit.header.range_from(unit.header.root_offset()..) {
+                self.file.release(entries.slice());
+            }
+        };
+        release(unit.skeleton.as_ref().map_or(&unit.unit, |s| &s.unit));
+        if let Some(lines) = unit.lines.get().and_then(Option::as_ref) {
+            self.file.release(lines.program());
+        }
+    }
+
+    /// Lets go of all file pages of the large sections.
+    pub(crate) fn release(&self) {
+        for part in [
+            self.sections.debug_info.reader(),
+            self.sections.debug_line.reader(),
+            self.sections.debug_str.reader(),
+            self.sections.ranges.debug_rnglists().reader(),
+            self.sections.ranges.debug_ranges().reader(),
+        ] {
+            self.file.release(part.slice());
+        }
     }
 
     /// The ids of all compile and partial units of the debug file, in file order.

@@ -11,7 +11,7 @@ use super::{Dwarf, LIMIT_ABBREVIATION_STEPS};
 use crate::Slice;
 use crate::parallel::parallel;
 use evidence::Svma;
-use gimli::{DebugAbbrev, DebugAbbrevOffset, DebugInfoOffset, Reader as _, UnitHeader};
+use gimli::{DebugAbbrev, DebugAbbrevOffset, DebugInfoOffset, Reader as _, Section as _, UnitHeader};
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,6 +22,10 @@ pub const LIMIT_UNIT_RANGES: usize = 1 << 22;
 
 /// Units per piece of work of a parallel scan.
 const UNITS_PER_STEP: usize = 16;
+
+/// Headers walked before the pages around them are let go. The kernel maps 16 pages for each one that is touched, so
+/// that 10,000 headers would hold 640 MB.
+const HEADERS_PER_RELEASE: usize = 128;
 
 pub(crate) type Map = RangeMap<usize>;
 
@@ -43,8 +47,15 @@ impl<'m> Dwarf<'m> {
         self.map.headers.get_or_init(|| {
             let mut units = self.sections.units();
             let mut offsets = Vec::new();
+            let mut done = 0;
             while let Ok(Some(header)) = units.next() {
                 offsets.extend(header.debug_info_offset().map(|o| o.0));
+                if offsets.len().is_multiple_of(HEADERS_PER_RELEASE) {
+                    let read = self.sections.debug_info.reader().slice();
+                    let upto = offsets.last().copied().unwrap_or(0);
+                    self.file.release(read.get(done..upto).unwrap_or_default());
+                    done = upto;
+                }
             }
             offsets
         })
@@ -115,6 +126,10 @@ impl<'m> Dwarf<'m> {
                     found.push((range, *unit));
                     found.len() < LIMIT_UNIT_RANGES
                 });
+            }
+            // The pages around roots that nobody will look at again.
+            if let (Some(first), Some(last)) = (some.first(), some.last()) {
+                self.file.release(self.sections.debug_info.reader().slice().get(*first..*last).unwrap_or_default());
             }
             found
         })

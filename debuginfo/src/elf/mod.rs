@@ -179,6 +179,11 @@ impl ElfFile {
         &self.bytes
     }
 
+    /// Lets go of the memory behind `part` of the file, which is read from disk again when needed.
+    pub(crate) fn release(&self, part: &[u8]) {
+        self.bytes.release(part);
+    }
+
     /// Its build-id.
     #[must_use]
     pub const fn build_id(&self) -> Option<&BuildId> {
