@@ -3,7 +3,6 @@
 use crate::fetch::mapping_at;
 use crate::resolve::Resolved;
 use crate::stacks::StackTable;
-use crate::values::Collected;
 use crate::walk::Walked;
 use debuginfo::Modules;
 use debuginfo::dwarf::SourceFrame;
@@ -20,7 +19,7 @@ pub(crate) fn assemble(
     modules: &Modules,
     walked: &[Walked<'_>],
     resolved: &Resolved,
-    variables: Collected,
+    variables: Vec<schema::Variable>,
 ) -> Snapshot {
     let mut table = StackTable::default();
     let mut snapshot = Snapshot {
@@ -28,7 +27,7 @@ pub(crate) fn assemble(
         event: target.event().map(event),
         mappings: target.mappings().iter().map(mapping).collect(),
         modules: modules.list().iter().map(module).collect(),
-        variables: variables.rows,
+        variables,
         notes: target.notes().iter().map(note).collect(),
         attributes: target.attributes().iter().map(attribute).collect(),
         files: target.open_files().iter().map(file).collect(),

@@ -27,7 +27,7 @@ mod parallel;
 mod plan;
 mod resolve;
 mod stacks;
-pub mod values;
+mod values;
 pub mod variables;
 mod walk;
 
@@ -36,6 +36,7 @@ use evidence::{Doubts, Paged, Target};
 pub use parallel::for_each_parallel;
 pub use plan::{KeepMemory, Plan, ThreadChoice};
 use snapshot_format::Snapshot;
+pub use values::Options as VariableOptions;
 
 /// Says when the target need not stand still any longer. Called once, from the calling thread.
 pub type Release<'r> = &'r mut dyn FnMut();
@@ -62,16 +63,16 @@ pub fn capture(target: &dyn Target, locator: &Locator, plan: &Plan, release: Rel
     let info = DebugInfo::new(&modules, &doubts);
     let walked = walk::walk(target, &chosen, backed, &info, plan);
     let resolved = resolve::resolve(&walked, &info);
-    let variables = if plan.variables {
-        values::collect(target, &walked, &resolved, backed, &info, plan, &doubts)
-    } else {
-        values::Collected::default()
-    };
+    let variables =
+        if plan.variables { values::collect(&walked, &resolved, backed, &info, plan, &doubts) } else { Vec::new() };
     let mut snapshot = assemble::assemble(target, &modules, &walked, &resolved, variables);
     collect::collect(target, &walked, backed, &info, plan, &mut snapshot, &doubts);
     if !early {
         paged.release();
         release();
+    }
+    for module in modules.list() {
+        doubts.extend(module.doubts());
     }
     snapshot.doubts = assemble::doubts(doubts.into_sorted());
     snapshot

@@ -44,7 +44,7 @@ pub(crate) fn resolve(walked: &[Walked<'_>], info: &DebugInfo<'_>) -> Resolved {
         }
         by_address.insert(lookup, At { module: found.map(|(index, _)| index), frames: Vec::new() });
     }
-    let answers = asked.iter().map(|(index, at)| info.resolve(*index, *at));
+    let answers = info.resolve_batch(&asked);
     for (address, frames) in addresses.into_iter().zip(answers) {
         if let Some(at) = by_address.get_mut(&address) {
             at.frames = frames;

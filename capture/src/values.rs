@@ -1,4 +1,4 @@
-//! The values of variables.
+//! The values of variables of all threads, as rows.
 
 use crate::parallel::for_each_parallel;
 use crate::plan::Plan;
@@ -6,18 +6,12 @@ use crate::resolve::Resolved;
 use crate::variables::{Collector, FrameContext, Variable};
 use crate::walk::Walked;
 use debuginfo::DebugInfo;
-use evidence::{Doubt, Doubts, Memory, Target};
+use evidence::{Doubt, Doubts, Memory};
 use snapshot_format::schema;
 
-/// Innermost physical frames of a thread whose variables are evaluated. Deeper ones are repetitions of a recursion,
-/// as a rule; the outermost ones are evaluated as well.
-pub const LIMIT_INNER_FRAMES: usize = 128;
-
-/// Outermost physical frames of a thread whose variables are evaluated.
-pub const LIMIT_OUTER_FRAMES: usize = 32;
-
-/// Most rows of one thread. A row takes some 100 bytes before compression.
-pub const LIMIT_ROWS: usize = 200_000;
+/// Frames of one thread whose variables are evaluated, counted from the innermost. Deeper ones belong to recursions,
+/// whose frames look alike.
+const LIMIT_FRAMES: usize = 1024;
 
 /// Bounds of variable evaluation.
 #[derive(Clone, Debug)]
@@ -40,90 +34,75 @@ impl Default for Options {
     }
 }
 
-/// Variable rows of all threads.
-#[derive(Default)]
-pub(crate) struct Collected {
-    /// Rows in the order of [`schema::Snapshot::variables`].
-    pub(crate) rows: Vec<schema::Variable>,
-}
-
-/// Evaluates the variables of all frames.
+/// Variable rows of all threads, then globals.
 pub(crate) fn collect(
-    target: &dyn Target,
     walked: &[Walked<'_>],
     resolved: &Resolved,
     memory: &dyn Memory,
     info: &DebugInfo<'_>,
     plan: &Plan,
     doubts: &Doubts,
-) -> Collected {
-    let _ = target;
+) -> Vec<schema::Variable> {
     let collector = Collector::new(info, memory, plan.limits.clone());
-    let mut collected = Collected::default();
-    for rows in for_each_parallel(walked, plan.workers, |w| thread(w, resolved, &collector, doubts)) {
-        append(&mut collected.rows, rows);
-    }
+    let threads = for_each_parallel(walked, plan.workers, |w| thread(w, resolved, &collector, doubts));
     let mut rows = Vec::new();
-    for variable in collector.globals(&plan.globals) {
-        flatten(&mut rows, variable, None, None, None);
+    for (w, frames) in walked.iter().zip(threads) {
+        for (frame, variables) in frames {
+            for variable in variables {
+                flatten(variable, Some(w.thread.id.0), Some(frame), None, &mut rows);
+            }
+        }
     }
-    append(&mut collected.rows, rows);
-    collected
+    for variable in collector.globals(&plan.globals) {
+        flatten(variable, None, None, None, &mut rows);
+    }
+    rows
 }
 
-/// The rows of one thread, parents numbered from 0.
+/// Variables by frame index, inlined frames counted.
 fn thread(
     w: &Walked<'_>,
     resolved: &Resolved,
     collector: &Collector<'_, '_>,
     doubts: &Doubts,
-) -> Vec<schema::Variable> {
-    let mut rows = Vec::new();
-    let frames = &w.stack.frames;
-    let outer = frames.len().saturating_sub(LIMIT_OUTER_FRAMES);
-    let mut number = 0_u32;
-    for (index, frame) in frames.iter().enumerate() {
+) -> Vec<(u32, Vec<Variable>)> {
+    let mut all = Vec::new();
+    let mut row = 0_u32;
+    for (index, frame) in w.stack.frames.iter().enumerate() {
         let at = resolved.at(frame.lookup());
-        let sources = at.map(|at| at.frames.as_slice()).unwrap_or_default();
-        let wanted = index < LIMIT_INNER_FRAMES || index >= outer;
-        if let (Some(module), true) = (at.and_then(|at| at.module), wanted) {
+        let sources = at.map(|a| a.frames.as_slice()).unwrap_or_default();
+        if index >= LIMIT_FRAMES {
+            doubts.push(Doubt::new(
+                "variables",
+                format!(
+                    "thread {}: variables were evaluated for the innermost {LIMIT_FRAMES} frames only",
+                    w.thread.id.0
+                ),
+            ));
+            break;
+        }
+        if let Some(module) = at.and_then(|a| a.module) {
             for source in 0..sources.len() {
-                let context = FrameContext { frames, index, sources, source, module };
-                let frame = number.saturating_add(u32::try_from(source).unwrap_or(u32::MAX));
-                for variable in collector.frame(&context) {
-                    if rows.len() >= LIMIT_ROWS {
-                        let why =
-                            format!("thread {}: {LIMIT_ROWS} rows of variables kept, the rest left out", w.thread.id.0);
-                        doubts.push(Doubt::new("variables", why));
-                        return rows;
-                    }
-                    flatten(&mut rows, variable, Some(w.thread.id.0), Some(frame), None);
+                let context = FrameContext { frames: &w.stack.frames, index, sources, source, module };
+                let variables = collector.frame(&context);
+                if !variables.is_empty() {
+                    all.push((row.saturating_add(u32::try_from(source).unwrap_or(u32::MAX)), variables));
                 }
             }
         }
-        number = number.saturating_add(u32::try_from(sources.len().max(1)).unwrap_or(u32::MAX));
+        row = row.saturating_add(u32::try_from(sources.len().max(1)).unwrap_or(u32::MAX));
     }
-    if frames.len() > LIMIT_INNER_FRAMES.saturating_add(LIMIT_OUTER_FRAMES) {
-        let why = format!(
-            "thread {}: of {} frames the variables of the innermost {LIMIT_INNER_FRAMES} and the outermost \
-             {LIMIT_OUTER_FRAMES} were evaluated",
-            w.thread.id.0,
-            frames.len()
-        );
-        doubts.push(Doubt::new("variables", why));
-    }
-    rows
+    all
 }
 
-/// A tree as rows, parents before their children.
 fn flatten(
-    rows: &mut Vec<schema::Variable>,
     variable: Variable,
     thread: Option<u64>,
     frame: Option<u32>,
     parent: Option<u32>,
+    rows: &mut Vec<schema::Variable>,
 ) {
-    let own = u32::try_from(rows.len()).ok();
+    let Ok(index) = u32::try_from(rows.len()) else { return };
     rows.push(schema::Variable {
         thread,
         frame,
@@ -138,15 +117,6 @@ fn flatten(
         line: variable.line,
     });
     for child in variable.children {
-        flatten(rows, child, thread, frame, own);
+        flatten(child, thread, frame, Some(index), rows);
     }
-}
-
-/// Adds rows whose parents are numbered from 0.
-fn append(all: &mut Vec<schema::Variable>, rows: Vec<schema::Variable>) {
-    let base = u32::try_from(all.len()).unwrap_or(u32::MAX);
-    all.extend(rows.into_iter().map(|mut row| {
-        row.parent = row.parent.map(|p| p.saturating_add(base));
-        row
-    }));
 }

@@ -94,6 +94,17 @@ pub fn from_input(input: Input, _options: &Options) -> Result<Core, Error> {
     }
 }
 
+/// Whether an ELF core holds a kernel's memory: its notes say VMCOREINFO, or name QEMU as the writer.
+///
+/// # Errors
+/// The headers cannot be read.
+pub fn is_kernel_dump(input: &Input) -> Result<bool, Error> {
+    let mut gaps = Gaps::default();
+    let Ok(header) = Header::read(input, &mut gaps) else { return Ok(false) };
+    let notes = notes::read(input, &header, &mut gaps);
+    Ok(notes.iter().any(|n| &*n.owner == "VMCOREINFO" || &*n.owner == "QEMU"))
+}
+
 /// Decides by the set of notes. Types: Linux `include/uapi/linux/elf.h`; illumos `usr/src/uts/common/sys/elf.h`.
 fn dialect(notes: &[RawNote]) -> Dialect {
     let has = |owner: &str, kind: u32| notes.iter().any(|n| &*n.owner == owner && n.kind == kind);

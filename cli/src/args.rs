@@ -1,0 +1,341 @@
+//! The command line.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Captures the state of a program or kernel at its fault, explains it, and keeps it in a small self-contained file.
+#[derive(Debug, Parser)]
+#[command(
+    name = "postfault",
+    version,
+    max_term_width = 110,
+    arg_required_else_help = true,
+    after_help = "Exit codes: 0 complete; 1 doubts under --strict, or differences; 2 usage; 3 no result.\n\
+                  Every command has examples: postfault COMMAND --help"
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// When to use colour.
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    pub color: clap::ColorChoice,
+    /// Say more about what is being done (repeatable).
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Write a snapshot of a process, core or dump, and print a one-screen summary.
+    #[command(after_help = "Examples:\n  \
+        postfault capture core.4711 --exe ./server\n  \
+        postfault capture --pid 4711 -o server.pfsnap --kv ticket=1234\n  \
+        gzip -dc core.gz | postfault capture - -o crash.pfsnap")]
+    Capture(Capture),
+    /// Print the backtraces of all threads; nothing is written.
+    #[command(after_help = "Examples:\n  \
+        postfault bt --pid 4711\n  \
+        postfault bt core.4711 --locals --threads faulting\n  \
+        postfault bt --pid 4711 --json | jq '.threads[0].frames[].function'")]
+    Bt(Bt),
+    /// Show a section of a snapshot (or of any other source).
+    #[command(after_help = "Examples:\n  \
+        postfault show server.pfsnap\n  \
+        postfault show server.pfsnap threads\n  \
+        postfault show server.pfsnap --json > server.json\n  \
+        postfault show --pid 4711 mappings")]
+    Show(Show),
+    /// Print bytes of the target's memory.
+    #[command(after_help = "Examples:\n  \
+        postfault memory core.4711 0x7ffd1000 64\n  \
+        postfault memory --pid 4711 0x55d0c8a01000 4096 --raw > page.bin\n\n\
+        Missing bytes are shown with the reason, and the exit code is 1.")]
+    Memory(MemoryArgs),
+    /// Say for every module which symbols were found where, what is missing, and what would fix it.
+    #[command(after_help = "Examples:\n  \
+        postfault symbols core.4711\n  \
+        postfault symbols --pid 4711 --symbols ./debug --debuginfod")]
+    Symbols(Symbols),
+    /// Say what differs between two snapshots (exit code 0: nothing, 1: something).
+    #[command(
+        after_help = "Examples:\n  postfault diff before.pfsnap after.pfsnap\n  postfault diff a.pfsnap b.pfsnap --json"
+    )]
+    Diff(Diff),
+    /// Convert a snapshot.
+    #[command(after_help = "Examples:\n  postfault export server.pfsnap --to json -o server.json")]
+    Export(Export),
+    /// Print a completion script for a shell.
+    #[command(after_help = "Examples:\n  postfault completions bash > /etc/bash_completion.d/postfault")]
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual pages into a directory.
+    #[command(after_help = "Examples:\n  postfault man ./man1 && man ./man1/postfault-capture.1")]
+    Man {
+        /// Where to write them.
+        directory: PathBuf,
+    },
+}
+
+/// Where debug files are looked for.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Symbols")]
+pub struct SymbolArgs {
+    /// The executable, if it does not lie where the source says.
+    #[arg(long, value_name = "FILE")]
+    pub exe: Option<PathBuf>,
+    /// The kernel image of a kernel dump: vmlinux, FreeBSD's kernel, illumos's unix.
+    #[arg(long, value_name = "FILE")]
+    pub kernel: Option<PathBuf>,
+    /// A directory with debug files: by build-id, next to binaries as .debug, or by name (repeatable).
+    #[arg(long, value_name = "DIR")]
+    pub symbols: Vec<PathBuf>,
+    /// Ask the servers of DEBUGINFOD_URLS for what is missing, by build-id.
+    #[arg(long)]
+    pub debuginfod: bool,
+    /// Prefix for all paths that the source names.
+    #[arg(long, value_name = "DIR")]
+    pub sysroot: Option<PathBuf>,
+}
+
+/// What is captured of each thread.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "What to take")]
+pub struct TakeArgs {
+    /// Which threads to unwind.
+    #[arg(long, value_enum, value_name = "WHICH", default_value = "all")]
+    pub threads: Threads,
+    /// Leave variables out.
+    #[arg(long)]
+    pub no_variables: bool,
+    /// Also evaluate this global variable (repeatable).
+    #[arg(long, value_name = "NAME")]
+    pub global: Vec<String>,
+}
+
+/// Which threads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[allow(missing_docs, reason = "the variants are the option's values")]
+pub enum Threads {
+    All,
+    Faulting,
+}
+
+/// A source: a path, `-`, or a live process.
+#[derive(Clone, Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct SourceArgs {
+    /// A live process.
+    #[arg(long, value_name = "N")]
+    pub pid: Option<u64>,
+    /// A core, dump or snapshot (told by content, compressed or not), or - for standard input.
+    #[arg(value_name = "SOURCE")]
+    pub source: Option<PathBuf>,
+}
+
+/// `--json` and `--strict`.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Output")]
+pub struct OutputArgs {
+    /// Print JSON (schema postfault/1).
+    #[arg(long)]
+    pub json: bool,
+    /// Exit with 1 when there are doubts.
+    #[arg(long)]
+    pub strict: bool,
+}
+
+/// `capture`.
+#[derive(Clone, Debug, Args)]
+#[allow(missing_docs, reason = "each field is the option of its name")]
+pub struct Capture {
+    #[command(flatten)]
+    pub source: SourceArgs,
+    /// Where to write the snapshot [default: COMMAND.PID.TIME.pfsnap].
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Replace an existing output file.
+    #[arg(long)]
+    pub force: bool,
+    /// Note a fact in the snapshot (repeatable).
+    #[arg(long, value_name = "K=V", value_parser = key_value)]
+    pub kv: Vec<(String, String)>,
+    /// Put a file into the snapshot (repeatable).
+    #[arg(long, value_name = "FILE")]
+    pub attach: Vec<PathBuf>,
+    /// Which raw memory goes into the snapshot.
+    #[arg(long, value_enum, value_name = "HOW MUCH", default_value = "stacks")]
+    pub memory: Memory,
+    #[command(flatten)]
+    pub take: TakeArgs,
+    #[command(flatten)]
+    pub symbols: SymbolArgs,
+    #[command(flatten)]
+    pub output_args: OutputArgs,
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((k, v)) if !k.is_empty() => Ok((k.to_owned(), v.to_owned())),
+        _ => Err("expected KEY=VALUE".to_owned()),
+    }
+}
+
+/// Which raw memory is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Memory {
+    /// Code at the innermost pcs, stacks near their stack pointers.
+    Stacks,
+    /// Also what pointers on stacks and in registers lead to.
+    Reachable,
+    /// Everything.
+    Full,
+}
+
+/// `bt`.
+#[derive(Clone, Debug, Args)]
+#[allow(missing_docs, reason = "each field is the option of its name")]
+pub struct Bt {
+    #[command(flatten)]
+    pub source: SourceArgs,
+    /// Print variables below each frame.
+    #[arg(long)]
+    pub locals: bool,
+    /// Print every frame of a recursion.
+    #[arg(long)]
+    pub no_fold: bool,
+    #[command(flatten)]
+    pub take: TakeArgs,
+    #[command(flatten)]
+    pub symbols: SymbolArgs,
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// `show`.
+#[derive(Clone, Debug, Args)]
+#[allow(missing_docs, reason = "each field is the option of its name")]
+pub struct Show {
+    /// A live process instead of a file.
+    #[arg(long, value_name = "N")]
+    pub pid: Option<u64>,
+    /// A snapshot or any other source (unless --pid is given), then the section [default: summary].
+    #[arg(value_name = "SNAPSHOT [SECTION]", num_args = 0..=2)]
+    pub what: Vec<String>,
+    #[command(flatten)]
+    pub take: TakeArgs,
+    #[command(flatten)]
+    pub symbols: SymbolArgs,
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// What `show` can show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[allow(missing_docs, reason = "the variants are the sections' names")]
+pub enum Section {
+    Summary,
+    Findings,
+    Threads,
+    Variables,
+    Registers,
+    Modules,
+    Mappings,
+    Memory,
+    Log,
+    Tasks,
+    Attributes,
+    Files,
+    Notes,
+    Doubts,
+}
+
+/// `memory`.
+#[derive(Clone, Debug, Args)]
+#[allow(missing_docs, reason = "each field is the option of its name")]
+pub struct MemoryArgs {
+    /// A live process instead of a file.
+    #[arg(long, value_name = "N")]
+    pub pid: Option<u64>,
+    /// The source (unless --pid is given), the address, and the number of bytes; 0x for hexadecimal.
+    #[arg(value_name = "[SOURCE] ADDRESS LENGTH", num_args = 2..=3, required = true)]
+    pub what: Vec<String>,
+    /// Write the bytes as they are. Stops at the first missing one.
+    #[arg(long)]
+    pub raw: bool,
+    /// The address space, for whole machines: kernel, physical, or the hexadecimal root of a page table.
+    #[arg(long, value_name = "SPACE", default_value = "kernel")]
+    pub space: String,
+    #[command(flatten)]
+    pub symbols: SymbolArgs,
+}
+
+/// `symbols`.
+#[derive(Clone, Debug, Args)]
+#[allow(missing_docs, reason = "each field is the option of its name")]
+pub struct Symbols {
+    #[command(flatten)]
+    pub source: SourceArgs,
+    #[command(flatten)]
+    pub symbols: SymbolArgs,
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// `diff`.
+#[derive(Clone, Debug, Args)]
+#[allow(missing_docs, reason = "each field is the option of its name")]
+pub struct Diff {
+    /// The first snapshot.
+    pub a: PathBuf,
+    /// The second one.
+    pub b: PathBuf,
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// `export`.
+#[derive(Clone, Debug, Args)]
+#[allow(missing_docs, reason = "each field is the option of its name")]
+pub struct Export {
+    /// The snapshot.
+    pub snapshot: PathBuf,
+    /// The format.
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub to: Format,
+    /// Where to write it [default: standard output].
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Replace an existing output file.
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// Formats of `export`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[allow(missing_docs, reason = "the variants are the formats' names")]
+pub enum Format {
+    Json,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Cli;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_an_example() {
+        for command in Cli::command().get_subcommands() {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains(&format!("postfault {}", command.get_name())), "{}", command.get_name());
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! `postfault bt`: backtraces, nothing written.
+
+use crate::args::Bt;
+use crate::failure::{Failure, Outcome};
+use crate::text::threads::{self, Show};
+use crate::view::View;
+use crate::{json, output, source};
+
+pub fn run(args: &Bt) -> Result<Outcome, Failure> {
+    let mut plan = source::plan(&args.take, args.output.json || args.locals);
+    plan.keep_memory = capture::KeepMemory::Stacks;
+    let snapshot = source::snapshot(&source::Name::from_args(&args.source), &args.symbols, &plan)?;
+    let view = View::new(&snapshot);
+    if args.output.json {
+        output::data(|out| json::write(&view, out))?;
+    } else {
+        let show = Show { locals: args.locals, fold: !args.no_fold, most: usize::MAX };
+        output::text(|out| threads::all(out, &view, show))?;
+    }
+    Ok(super::outcome(&snapshot, &args.output))
+}

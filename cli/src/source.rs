@@ -1,0 +1,198 @@
+//! From what the user named to a target or a snapshot.
+
+use crate::args::{SourceArgs, SymbolArgs, TakeArgs, Threads};
+use crate::failure::Failure;
+use capture::{Plan, ThreadChoice};
+use debuginfo::Locator;
+use evidence::Target;
+use platform::elfcore;
+use platform::input::{Input, Kind};
+use snapshot_format::Snapshot;
+use snapshot_format::schema::Attribute;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// What the user named.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Name {
+    /// A live process.
+    Pid(u64),
+    /// A file.
+    Path(PathBuf),
+    /// Standard input.
+    Stdin,
+}
+
+impl Name {
+    /// From `--pid N` or a path; clap has made sure that it is exactly one of them.
+    pub fn from_args(args: &SourceArgs) -> Self {
+        match (args.pid, &args.source) {
+            (Some(pid), _) => Self::Pid(pid),
+            (None, Some(path)) => Self::from_path(path),
+            (None, None) => Self::Stdin,
+        }
+    }
+
+    /// From `--pid N`, or else from the first of `words`; and the words that remain.
+    pub fn from_words(pid: Option<u64>, words: &[String]) -> Option<(Self, &[String])> {
+        match pid {
+            Some(pid) => Some((Self::Pid(pid), words)),
+            None => words.split_first().map(|(first, rest)| (Self::from_path(Path::new(first)), rest)),
+        }
+    }
+
+    /// For messages.
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Pid(pid) => format!("process {pid}"),
+            Self::Path(path) => path.display().to_string(),
+            Self::Stdin => "standard input".to_owned(),
+        }
+    }
+
+    fn from_path(path: &Path) -> Self {
+        if path == Path::new("-") { Self::Stdin } else { Self::Path(path.to_owned()) }
+    }
+}
+
+/// What to take of each thread.
+pub fn plan(take: &TakeArgs, variables: bool) -> Plan {
+    Plan {
+        threads: match take.threads {
+            Threads::All => ThreadChoice::All,
+            Threads::Faulting => ThreadChoice::Faulting,
+        },
+        variables: variables && !take.no_variables,
+        globals: take.global.clone(),
+        ..Plan::default()
+    }
+}
+
+/// Where to look for the files of `target`.
+pub fn locator(symbols: &SymbolArgs, target: &dyn Target) -> Locator {
+    let servers = std::env::var("DEBUGINFOD_URLS").unwrap_or_default();
+    Locator {
+        executable: symbols.exe.clone(),
+        sysroot: symbols.sysroot.clone(),
+        symbols: symbols.symbols.clone(),
+        debuginfod: if symbols.debuginfod {
+            servers.split_whitespace().map(str::to_owned).collect()
+        } else {
+            Vec::new()
+        },
+        root: target.identity().root.clone(),
+    }
+}
+
+/// What a target was used for, and what that cost it.
+pub struct Used<R> {
+    /// What the user of the target returned.
+    pub result: R,
+    /// How long a live process stood still, microseconds.
+    pub stop_time_us: Option<u64>,
+}
+
+/// Opens the target and hands it to `then`, with a function that lets a live process go (returning does so, too).
+pub fn with_target<R>(name: &Name, then: impl FnOnce(&dyn Target, &mut dyn FnMut()) -> R) -> Result<Used<R>, Failure> {
+    let input = match name {
+        Name::Pid(pid) => return live(*pid, then),
+        Name::Path(path) => Input::open(path).map_err(Failure::new)?,
+        Name::Stdin => {
+            Input::from_stream(std::io::stdin().lock(), Path::new("standard input")).map_err(Failure::new)?
+        }
+    };
+    let is_kernel_dump = match input.kind().map_err(Failure::new)? {
+        Kind::Kdump | Kind::FlattenedDump | Kind::IllumosDump => true,
+        Kind::Elf => elfcore::is_kernel_dump(&input).map_err(Failure::new)?,
+        _ => false,
+    };
+    let result = if is_kernel_dump {
+        let path = input.name().to_owned();
+        let dump =
+            kernel_dumps::linux::LinuxDump::from_source(&path, Box::new(DumpBytes(input))).map_err(Failure::new)?;
+        then(&dump, &mut || {})
+    } else {
+        let core = elfcore::from_input(input, &elfcore::Options::default()).map_err(Failure::new)?;
+        then(&core, &mut || {})
+    };
+    Ok(Used { result, stop_time_us: None })
+}
+
+/// The bytes of an input, as the kernel dump readers want them.
+struct DumpBytes(Input);
+
+impl kernel_dumps::ReadAt for DumpBytes {
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> std::io::Result<usize> {
+        self.0.read_at(offset, into)
+    }
+    fn size(&self) -> u64 {
+        self.0.size()
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn live<R>(pid: u64, then: impl FnOnce(&dyn Target, &mut dyn FnMut()) -> R) -> Result<Used<R>, Failure> {
+    use platform::live::linux::{Options, attach};
+    let stop = attach(pid, &Options::default()).map_err(Failure::new)?;
+    let target = stop.shared();
+    let mut stop = Some(stop);
+    let mut stop_time_us = None;
+    let mut release = || {
+        if let Some(stop) = stop.take() {
+            stop_time_us = Some(stop.release().stopped_for_us);
+        }
+    };
+    let result = then(&*target, &mut release);
+    release();
+    Ok(Used { result, stop_time_us })
+}
+
+#[cfg(not(target_os = "linux"))]
+fn live<R>(pid: u64, _then: impl FnOnce(&dyn Target, &mut dyn FnMut()) -> R) -> Result<Used<R>, Failure> {
+    Err(Failure::new(format!("process {pid}: attaching to live processes is not built for this system")))
+}
+
+/// The snapshot of any source: read if it is one, captured and analysed if not.
+pub fn snapshot(name: &Name, symbols: &SymbolArgs, plan: &Plan) -> Result<Snapshot, Failure> {
+    if let Name::Path(path) = name
+        && is_snapshot(path)?
+    {
+        return read_snapshot(path);
+    }
+    let used = with_target(name, |target, release| capture::capture(target, &locator(symbols, target), plan, release))?;
+    let mut snapshot = used.result;
+    let mut attribute = |key: &str, value: String| {
+        snapshot.attributes.push(Attribute { key: key.to_owned(), thread: None, value });
+    };
+    attribute("capture.version", env!("CARGO_PKG_VERSION").to_owned());
+    if let Some(us) = used.stop_time_us {
+        attribute("capture.stop_time_us", us.to_string());
+    }
+    Ok(snapshot)
+}
+
+fn is_snapshot(path: &Path) -> Result<bool, Failure> {
+    let fail = |e: std::io::Error| Failure::new(format!("{}: {e}", path.display()));
+    let meta = path.metadata().map_err(fail)?;
+    if meta.is_dir() {
+        return Err(Failure::new(format!("{}: is a directory; name the file in it", path.display())));
+    }
+    let mut magic = [0; snapshot_format::MAGIC.len()];
+    let mut file = std::fs::File::open(path).map_err(fail)?;
+    let mut got = 0;
+    while got < magic.len() {
+        match file.read(&mut magic[got..]).map_err(fail)? {
+            0 => break,
+            n => got += n,
+        }
+    }
+    Ok(magic == snapshot_format::MAGIC)
+}
+
+/// Reads a snapshot file; damage becomes doubts.
+pub fn read_snapshot(path: &Path) -> Result<Snapshot, Failure> {
+    let (mut snapshot, doubts) =
+        Snapshot::read_path(path).map_err(|e| Failure::new(format!("{}: {e}", path.display())))?;
+    snapshot.doubts.extend(doubts);
+    Ok(snapshot)
+}

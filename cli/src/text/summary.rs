@@ -1,0 +1,135 @@
+//! The one-screen report.
+
+use super::threads::{self, Show};
+use super::{ALARM, DIM, HEADING, plural, printable, thousands};
+use crate::view::View;
+use snapshot_format::Snapshot;
+use snapshot_format::schema::{Event, Finding};
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+
+/// Lines of the faulting stack on the first screen.
+const FAULTING_FRAMES: usize = 12;
+
+/// Writes who it was, what happened, where, and what is missing.
+pub fn write(out: &mut dyn Write, view: &View<'_>) -> io::Result<()> {
+    let s = view.snapshot;
+    title(out, s)?;
+    for (row, f) in s.findings.iter().enumerate() {
+        finding(out, s, row, f)?;
+    }
+    if s.findings.is_empty() && s.event.is_some() {
+        writeln!(out, "finding   none")?;
+    }
+    let shown = s.threads.iter().find(|t| t.faulting).or_else(|| s.threads.first());
+    if let Some(t) = shown {
+        threads::heading(out, t)?;
+        threads::stack(out, view, t, Show { locals: true, fold: true, most: FAULTING_FRAMES })?;
+    }
+    others(out, view, shown.map(|t| t.id))?;
+    symbols(out, s)?;
+    if !s.doubts.is_empty() {
+        let n = s.doubts.len();
+        writeln!(out, "doubts    {n} (section `doubts` lists {})", plural(n, "it", "them"))?;
+    }
+    if let Some(f) = &s.fingerprint {
+        writeln!(out, "fingerprint {}", f.value)?;
+    }
+    Ok(())
+}
+
+fn title(out: &mut dyn Write, s: &Snapshot) -> io::Result<()> {
+    let i = &s.identity;
+    write!(out, "{HEADING}{}{HEADING:#}", printable(i.command.as_deref().unwrap_or("unknown program")))?;
+    if let Some(pid) = i.pid {
+        write!(out, " (pid {pid})")?;
+    }
+    if let Some(e) = &s.event {
+        write!(out, "  {ALARM}{}{ALARM:#}", event(e))?;
+    }
+    let release = i.release.as_deref().map(|r| format!(" {}", printable(r))).unwrap_or_default();
+    let n = s.threads.len();
+    writeln!(
+        out,
+        "  {DIM}{}{release} {}, {} {}, {}{DIM:#}",
+        i.os,
+        i.arch,
+        thousands(n as u64),
+        plural(n, "thread", "threads"),
+        i.origin
+    )?;
+    if let Some(message) = s.event.as_ref().and_then(|e| e.message.as_deref()) {
+        writeln!(out, "message   {}", printable(message))?;
+    }
+    Ok(())
+}
+
+/// `SIGSEGV (SEGV_MAPERR): write to 0x28`.
+#[must_use]
+pub fn event(e: &Event) -> String {
+    let mut text = match (&e.signal_name, e.signal) {
+        (Some(name), _) => name.clone(),
+        (None, Some(n)) => format!("signal {n}"),
+        (None, None) => "stopped".to_owned(),
+    };
+    if let Some(code) = &e.code_name {
+        text.push_str(&format!(" ({code})"));
+    }
+    match (e.access.as_deref(), e.address) {
+        (Some(access), Some(address)) => text.push_str(&format!(": {access} at {address:#x}")),
+        (None, Some(address)) => text.push_str(&format!(": address {address:#x}")),
+        _ => {}
+    }
+    if let Some(pid) = e.sender_pid {
+        text.push_str(&format!(", sent by pid {pid}"));
+    }
+    text
+}
+
+fn finding(out: &mut dyn Write, s: &Snapshot, row: usize, f: &Finding) -> io::Result<()> {
+    writeln!(out, "finding   {HEADING}{}{HEADING:#} ({:.2})  {}", f.class, f.confidence, printable(&f.text))?;
+    writeln!(out, "          security: {}", f.security)?;
+    for e in s.evidence.iter().filter(|e| usize::try_from(e.finding) == Ok(row)) {
+        writeln!(out, "          {} {}", if e.counter { "against:" } else { "because:" }, printable(&e.text))?;
+    }
+    Ok(())
+}
+
+/// Threads that are not shown, grouped by stack.
+fn others(out: &mut dyn Write, view: &View<'_>, shown: Option<u64>) -> io::Result<()> {
+    let mut groups: BTreeMap<Option<u32>, usize> = BTreeMap::new();
+    let others: Vec<_> = view.snapshot.threads.iter().filter(|t| Some(t.id) != shown).collect();
+    for t in &others {
+        *groups.entry(t.stack).or_default() += 1;
+    }
+    if others.is_empty() {
+        return Ok(());
+    }
+    let mut list: Vec<_> = groups.into_iter().collect();
+    list.sort_by_key(|(stack, n)| (std::cmp::Reverse(*n), *stack));
+    let count = others.len();
+    writeln!(out, "{} other {}:", thousands(count as u64), plural(count, "thread", "threads"))?;
+    for (stack, n) in list.iter().take(6) {
+        let Some(t) = others.iter().find(|t| t.stack == *stack) else { continue };
+        let names: Vec<&str> = view.frames(t).iter().filter_map(|f| f.function.as_deref()).take(4).collect();
+        let names = if names.is_empty() { "no frames".to_owned() } else { printable(&names.join(" < ")) };
+        writeln!(out, "  {:>6}  {names}", thousands(*n as u64))?;
+    }
+    if list.len() > 6 {
+        writeln!(out, "  and {} more stacks (section `threads` shows them)", thousands((list.len() - 6) as u64))?;
+    }
+    Ok(())
+}
+
+fn symbols(out: &mut dyn Write, s: &Snapshot) -> io::Result<()> {
+    let with = s.modules.iter().filter(|m| m.problem.is_none()).count();
+    writeln!(out, "symbols   {with} of {} modules complete", s.modules.len())?;
+    for m in s.modules.iter().filter(|m| m.problem.is_some()).take(3) {
+        writeln!(out, "          {}: {}", printable(&m.path), printable(m.problem.as_deref().unwrap_or_default()))?;
+    }
+    let rest = s.modules.len().saturating_sub(with).saturating_sub(3);
+    if rest > 0 {
+        writeln!(out, "          and {rest} more (section `modules` lists them)")?;
+    }
+    Ok(())
+}
