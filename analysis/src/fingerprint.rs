@@ -11,6 +11,8 @@ use crate::view::{View, basename};
 use sha2::{Digest, Sha256};
 use snapshot_format::Snapshot;
 use snapshot_format::schema::{Finding, Fingerprint, Frame, Trust};
+use std::collections::HashMap;
+use std::rc::Rc;
 
 /// Frames that enter. The outer part of a stack tells how the program came to the place, not what is wrong there;
 /// eight keep two bugs in one helper function apart.
@@ -50,12 +52,17 @@ pub(crate) fn of(snapshot: &Snapshot, findings: &[Finding]) -> Option<Fingerprin
 
 /// The names that enter, innermost first.
 fn names(view: &View<'_>, class: &str) -> Vec<String> {
-    let physical: Vec<(&Frame, String)> = view
+    // Deep recursion repeats few names many times.
+    let mut known: HashMap<&str, Rc<str>> = HashMap::new();
+    let physical: Vec<(&Frame, Rc<str>)> = view
         .frames
         .iter()
         .take(LIMIT_SCANNED)
         .filter(|f| !f.inline && f.trust != Trust::Scan && !f.suspect)
-        .map(|f| (f, name(view, f)))
+        .map(|f| match f.function.as_deref() {
+            Some(function) => (f, Rc::clone(known.entry(function).or_insert_with(|| normalise(function).into()))),
+            None => (f, nameless(view, f).into()),
+        })
         .collect();
     let whole = physical.as_slice();
     let top = whole.get(messengers(whole, class)..).unwrap_or(whole);
@@ -63,14 +70,14 @@ fn names(view: &View<'_>, class: &str) -> Vec<String> {
     let own = top.get(..end).unwrap_or(top);
     // A stack of nothing but machinery is named by it.
     let own = if own.is_empty() { whole } else { own };
-    let main = own.iter().position(|(_, n)| n == "main").map_or(own.len(), |at| at.saturating_add(1));
+    let main = own.iter().position(|(_, n)| &**n == "main").map_or(own.len(), |at| at.saturating_add(1));
     let own = own.get(..main).unwrap_or(own);
-    let shown = own.iter().map(|(_, n)| n.as_str()).filter(|n| !is_shim(n));
+    let shown = own.iter().map(|(_, n)| &**n).filter(|n| !is_shim(n));
     fold(shown).into_iter().take(FRAMES).map(str::to_owned).collect()
 }
 
 /// How many frames at the top only carry the stop out: the signal's trampoline and what called abort.
-fn messengers(frames: &[(&Frame, String)], class: &str) -> usize {
+fn messengers(frames: &[(&Frame, Rc<str>)], class: &str) -> usize {
     let heap = matches!(class, "double-free" | "invalid-free" | "heap-corruption");
     let raised = frames.first().is_some_and(|(_, n)| is_messenger(n));
     let mut skip = 0_usize;
@@ -90,14 +97,11 @@ fn is_shim(name: &str) -> bool {
         || name.starts_with("std::__invoke")
 }
 
-/// The name a frame enters with; without a function it is its module's.
-fn name(view: &View<'_>, frame: &Frame) -> String {
-    match &frame.function {
-        Some(function) => normalise(function),
-        None => match view.module_name(frame.module) {
-            Some(module) => format!("{}?", without_so_version(basename(module))),
-            None => "?".to_owned(),
-        },
+/// What a frame without a function enters with: its module.
+fn nameless(view: &View<'_>, frame: &Frame) -> String {
+    match view.module_name(frame.module) {
+        Some(module) => format!("{}?", without_so_version(basename(module))),
+        None => "?".to_owned(),
     }
 }
 

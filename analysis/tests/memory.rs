@@ -28,7 +28,14 @@ const CANARY: [u8; 9] = [0x64, 0x48, 0x8b, 0x04, 0x25, 0x28, 0, 0, 0];
 fn null_and_near_null() {
     check("store through null", Crash::unmapped(0x28).code(&STORE_28).reg("rax", 0), "null-deref");
     check("load through null", Crash::unmapped(0).code(&LOAD).reg("rax", 0), "null-deref");
-    check("pointer computed from null", Crash::unmapped(0x18).code(&LOAD).reg("rax", 0x18), "near-null-deref");
+    check("pointer computed from null", Crash::unmapped(0x18).code(&LOAD).reg("rax", 0x18), "null-deref");
+    check("last address of the page", Crash::unmapped(0xfff).code(&LOAD).reg("rax", 0xfff), "null-deref");
+    check("first address after it", Crash::unmapped(0x1000).code(&LOAD).reg("rax", 0x1000), "near-null-deref");
+    check(
+        "far element",
+        Crash::unmapped(0x5dc0).code(&LOAD_INDEXED).reg("rdi", 0).reg("rcx", 0xbb8),
+        "near-null-deref",
+    );
     check("last near address", Crash::unmapped(0xffff).code(&LOAD).reg("rax", 0xffff), "near-null-deref");
     check("first far address", Crash::unmapped(0x1_0000).code(&LOAD).reg("rax", 0x1_0000), "wild-pointer");
     check("index on null", Crash::unmapped(0x50).code(&LOAD_INDEXED).reg("rdi", 0).reg("rcx", 10), "null-deref");
@@ -43,7 +50,8 @@ fn null_and_near_null() {
         "wild-pointer",
     );
     check("no instruction, address 0", Crash::unmapped(0), "null-deref");
-    check("no instruction, small address", Crash::unmapped(8), "near-null-deref");
+    check("no instruction, small address", Crash::unmapped(8), "null-deref");
+    check("no instruction, near address", Crash::unmapped(0x2000), "near-null-deref");
     check("no instruction, no code, no address", Crash::unmapped(0).event(|e| (e.code, e.address) = (None, None)), "");
     check(
         "code_name only is not needed",

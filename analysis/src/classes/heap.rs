@@ -70,7 +70,7 @@ pub(super) fn check(case: &Case<'_>) -> Option<Verdict> {
     };
     let class = class.unwrap_or("heap-corruption");
     let culprit = case.culprit(reporter.or(allocator).map_or(0, |f| f.saturating_add(1)));
-    let place = culprit.map_or_else(String::new, |f| format!(" called from {}", case.place_of(f)));
+    let place = culprit.map_or_else(String::new, |f| format!(", called from {},", case.place_of(f)));
     let routine = allocator.and_then(|_| outermost_allocator(case)).unwrap_or_else(|| "the allocator".to_owned());
     let text = match class {
         "double-free" => format!("memory was freed twice: {routine}{place} found it free already"),
@@ -89,7 +89,14 @@ pub(super) fn check(case: &Case<'_>) -> Option<Verdict> {
                     .then(|| "the allocator's message was not recorded: a double or invalid free is possible".into()),
             )
             .but_if((class == "heap-corruption").then(|| "the frame shows who found the damage, not who did it".into()))
-            .security(Security::High, "the allocator's state is under the control of what was written"),
+            .security(
+                Security::High,
+                match class {
+                    "double-free" => "one block can be handed out twice",
+                    "invalid-free" => "the allocator was made to work on memory that is not its own",
+                    _ => "the allocator works on structures that were overwritten",
+                },
+            ),
     )
 }
 
@@ -132,6 +139,6 @@ pub(super) fn add(case: &Case<'_>, decided: Option<&Verdict>) -> Option<Verdict>
             .because(format!("the faulting function {name}() belongs to the allocator"))
             .but("freeing a pointer that never came from the allocator looks the same")
             .but("the frame shows who found the damage, not who did it")
-            .security(Security::High, "the allocator's state is under the control of what was written"),
+            .security(Security::High, "the allocator works on structures that were overwritten"),
     )
 }

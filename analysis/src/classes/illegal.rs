@@ -1,4 +1,7 @@
 //! `illegal-instruction` and `trap`: the processor met something that is no instruction, or one that is meant to stop.
+//!
+//! The signal decides the class (SIGILL or SIGTRAP), the instruction decides what is said about it: `ud2` is as
+//! deliberate as a breakpoint.
 
 use crate::case::{Case, Sender};
 use crate::instruction::{Decoded, Kind, decode};
@@ -72,12 +75,13 @@ fn illegal(case: &Case<'_>) -> Option<Verdict> {
 
 /// `ud2` and its like, which compilers place where the program must not come.
 fn deliberate(case: &Case<'_>, instruction: &Decoded) -> Verdict {
-    Verdict::new(case, "trap", 0.95)
+    Verdict::new(case, "illegal-instruction", 0.97)
         .text(format!(
             "the program ran into `{}`, which compilers place where it must not come: __builtin_trap, a failed check, or code held unreachable",
             instruction.text
         ))
         .because_if(report_phrase(case))
+        .because("the instruction exists for nothing but stopping: it was put there on purpose")
         .because_if(strayed(case))
         .security(Security::Low, "a check stopped the program; what it checked for may matter")
 }

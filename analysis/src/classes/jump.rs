@@ -54,10 +54,11 @@ fn fetched(case: &Case<'_>, fault: &Fault<'_>) -> Option<Verdict> {
     let from = caller.map_or_else(String::new, |c| format!(", called from {}", case.place_of(c)));
     let reached = if way == Way::Call { from.as_str() } else { "" };
     if address < LOW {
-        let what = if address == 0 {
-            "a null function pointer was called".to_owned()
-        } else {
-            format!("a function pointer near null ({}) was called", hex(address))
+        let near = if address == 0 { String::new() } else { format!(" near null ({})", hex(address)) };
+        let pointer = if address == 0 { "a null function pointer" } else { "a function pointer" };
+        let what = match caller.filter(|_| way == Way::Call) {
+            Some(caller) => format!("{} called {pointer}{near}", case.place_of(caller)),
+            None => format!("{pointer}{near} was called"),
         };
         let verdict = Verdict::new(case, "jump-null", 0.97).because_if(report).because_if(grounds);
         return Some(match way {
@@ -67,7 +68,7 @@ fn fetched(case: &Case<'_>, fault: &Fault<'_>) -> Option<Verdict> {
                 .security(Security::High, "the return address was overwritten"),
             Way::Call => verdict
                 .frame(caller)
-                .text(format!("{what}{reached}"))
+                .text(what)
                 .security(Security::Low, "the lowest addresses cannot be mapped by default"),
             Way::Unknown => verdict
                 .text(format!("the program jumped to {}", hex(address)))

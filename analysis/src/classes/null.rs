@@ -1,4 +1,7 @@
 //! `null-deref` and `near-null-deref`: a pointer is null, or was computed from null.
+//!
+//! The first page counts as null: members of structures lie there. What is further out, up to the addresses that are
+//! never mapped, is near null: an element of a null array, or a member of a very large structure.
 
 use super::jump::LOW;
 use crate::case::{Case, Fault};
@@ -6,6 +9,9 @@ use crate::variables::explain;
 use crate::verdict::{Security, Verdict};
 use crate::view::Place;
 use crate::words::{access_phrase, operand_agrees, place_phrase, report_phrase, with_instruction};
+
+/// Bytes from null that count as null itself: one page.
+const PAGE: u64 = 0x1000;
 
 /// How the address comes from null.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -28,26 +34,28 @@ pub(super) fn check(case: &Case<'_>) -> Option<Verdict> {
     }
     let origin = origin(fault, address)?;
     let far = address >= LOW;
+    let near = (PAGE..LOW).contains(&address);
     let exact = fault.operand.is_some() && fault.reported;
-    let verdict = match origin {
-        Origin::Null => Verdict::new(case, "null-deref", if exact { 0.98 } else { 0.9 }),
-        Origin::Indexed => Verdict::new(case, "null-deref", if far { 0.75 } else { 0.93 }),
-        Origin::Address if address == 0 => Verdict::new(case, "null-deref", 0.8),
-        Origin::Near(_) => Verdict::new(case, "near-null-deref", 0.92),
-        Origin::Address => Verdict::new(case, "near-null-deref", 0.7),
+    let confidence = match origin {
+        Origin::Null if exact => 0.98,
+        Origin::Null => 0.9,
+        Origin::Indexed if far => 0.75,
+        Origin::Indexed => 0.95,
+        Origin::Near(_) => 0.92,
+        Origin::Address => 0.8,
     };
+    let verdict = Verdict::new(case, if near { "near-null-deref" } else { "null-deref" }, confidence);
     let pointer = match origin {
         Origin::Null | Origin::Indexed => Some(0),
         Origin::Near(value) => Some(value),
         Origin::Address => None,
     };
     let (head, grounds) = explain(case, pointer);
-    let what = match origin {
-        Origin::Null | Origin::Indexed => format!("{} through a null pointer", access_phrase(fault)),
-        Origin::Address if address == 0 => format!("{} through a null pointer", access_phrase(fault)),
-        Origin::Near(_) | Origin::Address => {
-            format!("{}, an address near null: a member or element of a null pointer", access_phrase(fault))
-        }
+    let null = matches!(origin, Origin::Null | Origin::Indexed) || address == 0;
+    let what = if null {
+        format!("{} through a null pointer", access_phrase(fault))
+    } else {
+        format!("{}, which is {address} bytes from null: a member or element of a null pointer", access_phrase(fault))
     };
     let verdict = verdict
         .text(with_instruction(case, fault, &head.unwrap_or(what)))

@@ -154,7 +154,11 @@ fn describe_recursion(case: &Case<'_>, verdict: Verdict) -> Verdict {
     // A person reads the cycle in the order of the calls.
     let calls: Vec<&str> = cycle.iter().rev().map(String::as_str).collect();
     let more = if physical.len() > LIMIT_RECURSION { "at least " } else { "" };
-    verdict.because(format!("recursion: {} repeats {more}{} times", calls.join(" calls "), found.rounds))
+    let calls = match calls.as_slice() {
+        [alone] => format!("{alone} calls itself"),
+        several => format!("{}, and so on round", several.join(" calls ")),
+    };
+    verdict.because(format!("recursion: {calls}, {more}{} times", found.rounds))
 }
 
 /// The guard or gap that was hit.

@@ -54,9 +54,16 @@ fn culprit(case: &Case<'_>, from: usize) -> Option<usize> {
     Some(from.saturating_add(found))
 }
 
+/// Whether the function is the standard library's; a trait of it implemented for the program's type is not.
 fn is_std(name: &str) -> bool {
-    let name = name.trim_start_matches('<').trim_start_matches('&');
-    name.starts_with("core::") || name.starts_with("std::") || name.starts_with("alloc::") || name.starts_with("__rust")
+    let path = |text: &str| {
+        let text = text.trim_start_matches(['&', '[', '*', '(', '<']);
+        ["core::", "std::", "alloc::", "__rust"].iter().any(|p| text.starts_with(p))
+    };
+    match name.strip_prefix('<').and_then(|n| n.split_once(" as ")) {
+        Some((kind, interface)) => path(kind) || (!kind.contains("::") && path(interface)),
+        None => path(name),
+    }
 }
 
 /// What `panicked at src/main.rs:3:5:\nmessage` (or the older `panicked at 'message', src/main.rs:3:5`) says.
@@ -111,7 +118,16 @@ fn out_of_memory(case: &Case<'_>) -> Option<Verdict> {
 
 #[cfg(test)]
 mod tests {
-    use super::payload;
+    use super::{is_std, payload};
+
+    #[test]
+    fn the_standard_library_is_told_from_the_program() {
+        assert!(is_std("<usize as core::slice::index::SliceIndex<[T]>>::index"));
+        assert!(is_std("<alloc::vec::Vec<T,A> as core::ops::index::Index<I>>::index"));
+        assert!(is_std("core::option::Option<T>::unwrap"));
+        assert!(!is_std("<prog::Pod as core::fmt::Display>::fmt"));
+        assert!(!is_std("prog::core::go"));
+    }
 
     #[test]
     fn both_forms_of_the_message_are_read() {
