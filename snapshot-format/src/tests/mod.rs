@@ -3,6 +3,7 @@
 mod arbitrary;
 mod columns;
 mod damage;
+mod golden;
 mod hostile;
 mod round_trip;
 mod samples;
