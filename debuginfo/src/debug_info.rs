@@ -44,7 +44,11 @@ impl<'m> DebugInfo<'m> {
     /// The DWARF of a module.
     pub fn dwarf(&self, index: usize) -> Option<&Dwarf<'m>> {
         let module = self.modules.list().get(index)?;
-        self.slots.get(index)?.dwarf.get_or_init(|| self.note(module, Dwarf::load(module)).flatten()).as_ref()
+        self.slots
+            .get(index)?
+            .dwarf
+            .get_or_init(|| self.note(module, Dwarf::load(module, self.doubts)).flatten())
+            .as_ref()
     }
 
     /// The call frame information of a module.

@@ -8,6 +8,10 @@ use gimli::{AttributeValue, UnitOffset};
 /// Deepest chain of inlined calls kept. Compilers stop inlining long before; gcc's and clang's own limits are dozens.
 pub const LIMIT_INLINES: usize = 256;
 
+/// Most DIEs and range list entries looked at for one address: ten times what the largest functions seen have (machine
+/// made interpreters). A tenth of a second.
+const LIMIT_STEPS: usize = 1 << 20;
+
 /// One inlined call.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct InlinedCall {
@@ -29,8 +33,16 @@ pub(crate) fn chain(unit: &Unit<'_>, function: UnitOffset, at: u64) -> Result<Ve
     let mut chain: Vec<InlinedCall> = Vec::new();
     let Some(root) = cursor.next()? else { return Ok(chain) };
     cursor.skip_attributes(root)?;
+    let mut left = LIMIT_STEPS;
     while !cursor.at_end() {
         let Some(die) = cursor.next()? else { break };
+        left = left.saturating_sub(1);
+        if left == 0 {
+            unit.doubt(format!(
+                "more than {LIMIT_STEPS} DIEs in one function: inlined calls at {at:#x} may be missing"
+            ));
+            break;
+        }
         let tag = die.abbreviation.tag();
         let is_call = tag == gimli::DW_TAG_inlined_subroutine;
         let is_block = matches!(
@@ -59,7 +71,7 @@ pub(crate) fn chain(unit: &Unit<'_>, function: UnitOffset, at: u64) -> Result<Ve
         })?;
         let mut covers = false;
         if is_call || (is_block && pcs.any()) {
-            let _ = pcs.each(reader, unit.zero_is_code, |range| {
+            let _ = pcs.each(reader, unit.zero_is_code, &mut left, |range| {
                 covers = range.contains(&at);
                 !covers
             });

@@ -7,10 +7,11 @@
 use super::ranges::RangeMap;
 use super::unit::Unit;
 use crate::Slice;
-use evidence::ToUsize;
-use gimli::{AttributeValue, ColumnType, UnitRef};
+use evidence::{ToU64, ToUsize};
+use gimli::{AttributeValue, ColumnType, Reader as _, Section as _, UnitRef};
+use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// Most rows kept for one unit: what a unit of some two million source lines needs, and 100 MB.
 pub const LIMIT_ROWS: usize = 1 << 22;
@@ -28,15 +29,34 @@ struct Row {
 /// Addresses, and which rows are theirs.
 type Sequence = (Range<u64>, (u32, u32));
 
+/// Largest header of a line table, in bytes: ten times the largest seen (every file of a unit has an entry of some 6
+/// bytes, which takes 150 in memory).
+pub const LIMIT_LINE_HEADER: u64 = 1 << 20;
+
 /// The line table of one unit.
 #[derive(Debug)]
 pub(crate) struct Lines<'m> {
+    program: gimli::IncompleteLineProgram<Slice<'m>>,
+    rows: OnceLock<Rows>,
+}
+
+/// What the line program makes.
+#[derive(Debug)]
+struct Rows {
     rows: Vec<Row>,
     /// Ranges of addresses, each with its rows.
     sequences: RangeMap<(u32, u32)>,
-    header: gimli::LineProgramHeader<Slice<'m>>,
-    /// Assembled paths, by file number.
-    files: Vec<OnceLock<Option<Arc<str>>>>,
+}
+
+/// Where a unit keeps its line table while addresses of it are asked for, and the paths of files for ever.
+#[derive(Debug, Default)]
+pub(crate) struct LinesSlot<'m> {
+    table: Mutex<Option<Option<Arc<Lines<'m>>>>>,
+    paths: Mutex<HashMap<u64, Option<Arc<str>>>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A place in a source file.
@@ -49,16 +69,21 @@ pub(crate) struct Place {
 
 impl<'m> Unit<'m> {
     /// The unit's line table; `None` when it has none or it is damaged from the start.
-    pub(crate) fn lines(&self) -> Option<&Lines<'m>> {
-        self.lines.get_or_init(|| Lines::read(self)).as_ref()
+    fn lines(&self) -> Option<Arc<Lines<'m>>> {
+        lock(&self.lines.table)
+            .get_or_insert_with(|| {
+                let lines = Lines::open(self);
+                lines.map_err(|e| self.doubt(format!("damaged line table, no lines: {e}"))).ok().flatten().map(Arc::new)
+            })
+            .clone()
     }
 
     /// The line of an address.
     pub(crate) fn line_at(&self, at: u64) -> Option<Place> {
         let lines = self.lines()?;
-        let row = lines.find(at)?;
+        let row = lines.find(self, at)?;
         Some(Place {
-            file: lines.file(self, row.file.into()),
+            file: self.file(row.file.into()),
             line: Some(row.line),
             column: Some(row.column.into()).filter(|c| *c != 0),
         })
@@ -67,7 +92,18 @@ impl<'m> Unit<'m> {
     /// The path of a file by its number in this unit (`DW_AT_decl_file`, `DW_AT_call_file`).
     #[must_use]
     pub fn file(&self, number: u64) -> Option<Arc<str>> {
-        self.lines()?.file(self, number)
+        if let Some(known) = lock(&self.lines.paths).get(&number) {
+            return known.clone();
+        }
+        let lines = self.lines()?;
+        let path = lines.assemble(&self.line_owner().0, number).map(Arc::from);
+        lock(&self.lines.paths).entry(number).or_insert(path).clone()
+    }
+
+    /// Drops the line table, to be read again when it is needed again; gives the bytes of its program.
+    pub(crate) fn forget_lines(&self) -> &'m [u8] {
+        let table = lock(&self.lines.table).take().flatten();
+        table.map_or(&[], |lines| lines.program.header().raw_program_buf().slice())
     }
 }
 
@@ -155,16 +191,37 @@ fn keep(rows: &mut Vec<Row>, sequences: &mut Vec<Sequence>, sequence: &mut [(u64
 }
 
 impl<'m> Lines<'m> {
-    fn read(unit: &Unit<'m>) -> Option<Self> {
+    fn open(unit: &Unit<'m>) -> Result<Option<Self>, gimli::Error> {
         let (owner, offset) = unit.line_owner();
-        let program =
-            owner.dwarf.debug_line.program(offset?, owner.header.address_size(), owner.comp_dir, owner.name).ok()?;
-        let header = program.header().clone();
+        let Some(offset) = offset else { return Ok(None) };
+        let section = owner.dwarf.debug_line;
+        // The length of the header is checked before all of it is put into vectors.
+        let mut start = *section.reader();
+        start.skip(offset.0)?;
+        let (_, format) = start.read_initial_length()?;
+        let version = start.read_u16()?;
+        start.skip(if version >= 5 { 2 } else { 0 })?;
+        if start.read_length(format)?.to_u64() > LIMIT_LINE_HEADER {
+            return Err(gimli::Error::UnsupportedOffset);
+        }
+        let program = section.program(offset, owner.header.address_size(), owner.comp_dir, owner.name)?;
+        Ok(Some(Self { program, rows: OnceLock::new() }))
+    }
+
+    fn run(&self, unit: &Unit<'m>) -> Rows {
         let (mut rows, mut sequences) = (Vec::<Row>::new(), Vec::<Sequence>::new());
         let (mut recorder, mut sequence, mut start) = (Recorder::default(), Vec::new(), u64::MAX);
-        let mut machine = program.rows();
+        let mut machine = self.program.clone().rows();
         // Rows read before damage are as good as others, but a sequence without its end has no known extent.
-        while let Ok(Some((_, row))) = machine.next_row() {
+        loop {
+            let row = match machine.next_row() {
+                Ok(Some((_, row))) => row,
+                Ok(None) => break,
+                Err(e) => {
+                    unit.doubt(format!("damaged line program, some lines are unknown: {e}"));
+                    break;
+                }
+            };
             if row.end_sequence() {
                 recorder.leave(&mut sequence);
                 let range = std::mem::replace(&mut start, u64::MAX)..row.address();
@@ -176,6 +233,7 @@ impl<'m> Lines<'m> {
                 continue;
             }
             if rows.len().saturating_add(sequence.len()) >= LIMIT_ROWS {
+                unit.doubt(format!("more than {LIMIT_ROWS} lines: the rest is unread"));
                 break;
             }
             start = start.min(row.address());
@@ -193,33 +251,17 @@ impl<'m> Lines<'m> {
             recorder.record(&mut sequence, row.address(), candidate, row.discriminator());
         }
         rows.shrink_to_fit();
-        let files = header.file_names().len().saturating_add(1);
-        Some(Self {
-            rows,
-            sequences: RangeMap::new(sequences),
-            header,
-            files: std::iter::repeat_with(OnceLock::new).take(files).collect(),
-        })
+        Rows { rows, sequences: RangeMap::new(sequences) }
     }
 
-    /// The bytes of the line program.
-    pub(crate) fn program(&self) -> &'m [u8] {
-        self.header.raw_program_buf().slice()
-    }
-
-    fn find(&self, at: u64) -> Option<Row> {
-        self.sequences.covering(at).find_map(|(range, (first, end))| {
-            let rows = self.rows.get(first.to_usize()..end.to_usize())?;
+    fn find(&self, unit: &Unit<'m>, at: u64) -> Option<Row> {
+        let table = self.rows.get_or_init(|| self.run(unit));
+        table.sequences.covering(at).find_map(|(range, (first, end))| {
+            let rows = table.rows.get(first.to_usize()..end.to_usize())?;
             let offset = at.checked_sub(range.start)?;
             let after = rows.partition_point(|r| u64::from(r.offset) <= offset);
             rows.get(after.checked_sub(1)?).copied()
         })
-    }
-
-    /// The path of a file by its number.
-    fn file(&self, unit: &Unit<'m>, number: u64) -> Option<Arc<str>> {
-        let slot = self.files.get(number.to_usize())?;
-        slot.get_or_init(|| self.assemble(&unit.line_owner().0, number).map(Arc::from)).clone()
     }
 
     /// Directory and name joined; a relative directory is below the compilation directory.
@@ -228,13 +270,14 @@ impl<'m> Lines<'m> {
             let text = unit.attr_string(value).ok()?;
             Some(String::from_utf8_lossy(text.slice()).into_owned())
         };
-        let file = self.header.file(number)?;
+        let header = self.program.header();
+        let file = header.file(number)?;
         let mut path = text(file.path_name())?;
         if path.is_empty() {
             return None;
         }
         if !path.starts_with('/') {
-            let directory = file.directory(&self.header).and_then(text).unwrap_or_default();
+            let directory = file.directory(header).and_then(text).unwrap_or_default();
             path = join(directory, &path);
         }
         if !path.starts_with('/')

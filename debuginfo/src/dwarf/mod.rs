@@ -12,8 +12,10 @@
 //! A [`Scope`] is the place of a DIE: unit and offset. A compile unit in a split file goes by the [`UnitId`] of its
 //! skeleton.
 
+mod abbreviations;
 mod cursor;
 mod functions;
+mod gdb_index;
 mod inlines;
 mod lines;
 mod names;
@@ -27,23 +29,20 @@ mod unit_map;
 
 use crate::elf::ElfFile;
 use crate::{Error, Module, Slice};
-use evidence::Svma;
+use evidence::{Doubt, Doubts, Svma};
 use gimli::{Section as _, SectionId};
 use std::sync::{Arc, OnceLock};
 
+pub use abbreviations::{LIMIT_ABBREVIATION_STEPS, LIMIT_TABLE, LIMIT_TABLES};
 pub use functions::LIMIT_FUNCTION_RANGES;
 pub use inlines::LIMIT_INLINES;
-pub use lines::LIMIT_ROWS;
+pub use lines::{LIMIT_LINE_HEADER, LIMIT_ROWS};
 pub use names::LIMIT_ORIGINS;
 pub use ranges::LIMIT_DIE_RANGES;
 pub use source::{Scope, SourceFrame};
 pub use split::{LIMIT_SPLIT_FILES, SplitFiles};
 pub use unit::{Part, Skeleton, Unit, UnitId};
 pub use unit_map::LIMIT_UNIT_RANGES;
-
-/// Most abbreviations read in one scan of root DIEs. Real tables have the root's first, so a scan takes one or two
-/// steps for each unit; the limit is for tables made to be long and shared by many units.
-pub const LIMIT_ABBREVIATION_STEPS: u64 = 1 << 28;
 
 /// The DWARF of one module, read in place.
 #[derive(Debug)]
@@ -56,10 +55,14 @@ pub struct Dwarf<'m> {
     /// Whether address 0 can be code: only in files that have an executable section there.
     zero_is_code: bool,
     map: unit_map::UnitMap,
+    tables: abbreviations::Tables,
+    doubts: &'m Doubts,
+    name: &'m str,
     units: elsa::sync::FrozenMap<UnitId, Box<Option<Unit<'m>>>>,
     splits: elsa::sync::FrozenVec<Box<references::Split<'m>>>,
     package: OnceLock<Option<gimli::DwarfPackage<Slice<'m>>>>,
-    signatures: OnceLock<references::Signatures>,
+    types: OnceLock<references::TypeUnits<'m>>,
+    alternate_types: OnceLock<references::TypeUnits<'m>>,
     signatures_of_package: elsa::sync::FrozenMap<u64, Box<Option<Scope>>>,
     alternate: OnceLock<Vec<usize>>,
 }
@@ -69,7 +72,7 @@ impl<'m> Dwarf<'m> {
     ///
     /// # Errors
     /// A section is damaged.
-    pub fn load(module: &'m Module) -> Result<Option<Self>, Error> {
+    pub fn load(module: &'m Module, doubts: &'m Doubts) -> Result<Option<Self>, Error> {
         let Some(file) = module.debug() else { return Ok(None) };
         if file.section(".debug_info").is_none_or(crate::elf::Section::is_nobits) {
             return Ok(None);
@@ -85,10 +88,14 @@ impl<'m> Dwarf<'m> {
             split: &module.split,
             zero_is_code: file.sections().iter().any(|s| s.address() == Svma(0) && executable(s)),
             map: unit_map::UnitMap::default(),
+            tables: abbreviations::Tables::default(),
+            doubts,
+            name: &module.path,
             units: elsa::sync::FrozenMap::default(),
             splits: elsa::sync::FrozenVec::default(),
             package: OnceLock::new(),
-            signatures: OnceLock::new(),
+            types: OnceLock::new(),
+            alternate_types: OnceLock::new(),
             signatures_of_package: elsa::sync::FrozenMap::default(),
             alternate: OnceLock::new(),
         }))
@@ -100,7 +107,12 @@ impl<'m> Dwarf<'m> {
         self.resolve_unit(at.0).map(|found| found.unit.id)
     }
 
-    /// Lets go of the file pages that were read to resolve addresses of the unit at `offset` (its tables stay).
+    /// Notes that something could not be read.
+    fn doubt(&self, why: impl std::fmt::Display) {
+        self.doubts.push(Doubt::new("debug-info", format!("{}: {why}", self.name)));
+    }
+
+    /// Lets go of the file pages that were read to resolve addresses of the unit at `offset` (the table of its functions stays).
     pub(crate) fn release_unit_at(&self, offset: usize) {
         let id = UnitId { part: Part::Info, offset };
         let Some(unit) = self.units.get(&id).and_then(Option::as_ref) else { return };
@@ -110,9 +122,7 @@ impl<'m> Dwarf<'m> {
             }
         };
         release(unit.skeleton.as_ref().map_or(&unit.unit, |s| &s.unit));
-        if let Some(lines) = unit.lines.get().and_then(Option::as_ref) {
-            self.file.release(lines.program());
-        }
+        self.file.release(unit.forget_lines());
     }
 
     /// Lets go of all file pages of the large sections.

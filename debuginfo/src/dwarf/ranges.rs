@@ -32,7 +32,8 @@ impl<'m> Pcs<'m> {
         self.ranges.is_some() || (self.low.is_some() && self.high.is_some())
     }
 
-    /// Calls `with` for each non-empty range that code can lie in, in the order of the list, until it returns `false`.
+    /// Calls `with` for each non-empty range that code can lie in, in the order of the list, until it returns `false`
+    /// or `left` is used up, of which every entry of a list takes one.
     ///
     /// Linkers leave the ranges of dropped functions behind: at 0 (GNU ld, gold; 1 in `.debug_ranges`), or at -1 or -2
     /// (lld, DWARF 5 appendix). None of them is passed on, except at 0 when `zero_is_code`.
@@ -40,6 +41,7 @@ impl<'m> Pcs<'m> {
         &self,
         unit: UnitRef<'_, Slice<'m>>,
         zero_is_code: bool,
+        left: &mut usize,
         mut with: impl FnMut(Range<u64>) -> bool,
     ) -> Result<(), gimli::Error> {
         let top = unit.header.address_size();
@@ -51,15 +53,15 @@ impl<'m> Pcs<'m> {
         if let Some(value) = self.ranges
             && let Some(mut list) = unit.attr_ranges(value)?
         {
-            let mut left = LIMIT_DIE_RANGES;
-            while let Some(range) = list.next()? {
-                let range = range.begin..range.end;
-                if plausible(&range) && !with(range) {
-                    break;
-                }
-                left = left.saturating_sub(1);
-                if left == 0 {
-                    break;
+            while *left > 0
+                && let Some(raw) = list.next_raw()?
+            {
+                *left = left.saturating_sub(1);
+                if let Some(range) = list.convert_raw(raw)? {
+                    let range = range.begin..range.end;
+                    if plausible(&range) && !with(range) {
+                        break;
+                    }
                 }
             }
             return Ok(());

@@ -1,16 +1,23 @@
 //! Units by name, and where references between DIEs lead: other units, the dwz alternate, type units, split files.
 
+use super::lines::LinesSlot;
 use super::unit::Root;
 use super::{Dwarf, Part, Scope, Skeleton, Unit, UnitId, load_sections};
 use crate::Slice;
 use evidence::{ToU64, ToUsize};
-use gimli::{AttributeValue, DebugInfoOffset, DebugTypeSignature, DebugTypesOffset, UnitHeader, UnitOffset, UnitType};
+use gimli::{AttributeValue, DebugInfoOffset, DebugTypeSignature, UnitHeader, UnitOffset, UnitType};
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-/// Type units by signature: where the unit is, and the type in it.
-pub(crate) type Signatures = HashMap<u64, Scope>;
+/// The type units of one file.
+#[derive(Debug, Default)]
+pub(crate) struct TypeUnits<'m> {
+    /// Where the type of a signature is.
+    by_signature: HashMap<u64, Scope>,
+    /// Units of `.debug_types` by offset, which cannot be read by offset alone.
+    headers: HashMap<usize, UnitHeader<Slice<'m>>>,
+}
 
 /// The sections of one split unit: a `.dwo` file, or one unit's share of a `.dwp`.
 #[derive(Debug)]
@@ -19,7 +26,7 @@ pub(crate) struct Split<'m> {
     /// The skeleton and the split compile unit that belong together.
     unit: Option<(UnitId, usize)>,
     headers: OnceLock<Vec<usize>>,
-    signatures: OnceLock<Signatures>,
+    types: OnceLock<TypeUnits<'m>>,
 }
 
 impl<'m> Dwarf<'m> {
@@ -30,7 +37,8 @@ impl<'m> Dwarf<'m> {
             return known.as_ref();
         }
         // Not under the map's lock: reading a split unit may ask for others. Two threads may both read; one is kept.
-        let read = self.read_unit(id).ok();
+        let read = self.read_unit(id);
+        let read = read.map_err(|e| self.doubt(format!("unit at {:#x} of {}: {e}", id.offset, id.part))).ok();
         self.units.insert(id, Box::new(read)).as_ref()
     }
 
@@ -96,22 +104,26 @@ impl<'m> Dwarf<'m> {
 
     /// The type that a signature stands for.
     fn type_unit(&self, from: UnitId, signature: DebugTypeSignature) -> Option<Scope> {
-        match self.home(from) {
-            Part::Split(n) => {
-                let split = self.splits.get(n.to_usize())?;
-                let own =
-                    split.signatures.get_or_init(|| signatures(&split.sections, Part::Split(n), Part::SplitTypes(n)));
-                own.get(&signature.0).copied().or_else(|| self.packaged_type_unit(signature))
+        let home = self.home(from);
+        let own = self.type_units(home)?.by_signature.get(&signature.0).copied();
+        own.or_else(|| if let Part::Split(_) = home { self.packaged_type_unit(signature) } else { None })
+    }
+
+    /// The type units in the file of `part`.
+    fn type_units(&self, part: Part) -> Option<&TypeUnits<'m>> {
+        Some(match part {
+            Part::Info | Part::Types => {
+                self.types.get_or_init(|| TypeUnits::read(&self.sections, Part::Info, Part::Types))
             }
             Part::Alternate => {
-                self.sections.sup().and_then(|s| signatures(s, Part::Alternate, Part::Types).get(&signature.0).copied())
+                let alternate = self.sections.sup()?;
+                self.alternate_types.get_or_init(|| TypeUnits::read(alternate, Part::Alternate, Part::Types))
             }
-            _ => self
-                .signatures
-                .get_or_init(|| signatures(&self.sections, Part::Info, Part::Types))
-                .get(&signature.0)
-                .copied(),
-        }
+            Part::Split(n) | Part::SplitTypes(n) => {
+                let split = self.splits.get(n.to_usize())?;
+                split.types.get_or_init(|| TypeUnits::read(&split.sections, Part::Split(n), Part::SplitTypes(n)))
+            }
+        })
     }
 
     fn packaged_type_unit(&self, signature: DebugTypeSignature) -> Option<Scope> {
@@ -123,9 +135,7 @@ impl<'m> Dwarf<'m> {
             self.package().and_then(|p| p.find_tu(signature, &self.sections).ok().flatten()).and_then(|mut d| {
                 d.file_type = gimli::DwarfFileType::Dwo;
                 let number = self.keep_split(d, None)?;
-                let split = self.splits.get(number.to_usize())?;
-                let own = signatures(&split.sections, Part::Split(number), Part::SplitTypes(number));
-                own.get(&signature.0).copied()
+                self.type_units(Part::Split(number))?.by_signature.get(&signature.0).copied()
             });
         *self.signatures_of_package.insert(signature.0, Box::new(found))
     }
@@ -133,11 +143,15 @@ impl<'m> Dwarf<'m> {
     fn read_unit(&self, id: UnitId) -> Result<Unit<'m>, gimli::Error> {
         let missing = gimli::Error::MissingUnitDie;
         let split = |n: u32| self.splits.get(n.to_usize()).map(|s| Arc::clone(&s.sections)).ok_or(missing);
+        let types = |part| {
+            let header = self.type_units(part).and_then(|t| t.headers.get(&id.offset)).copied();
+            header.ok_or(gimli::Error::OffsetOutOfBounds(id.offset.to_u64()))
+        };
         let (sections, header) = match id.part {
             Part::Info => {
                 (Arc::clone(&self.sections), self.sections.debug_info.header_from_offset(DebugInfoOffset(id.offset))?)
             }
-            Part::Types => (Arc::clone(&self.sections), types_header(&self.sections, id.offset)?),
+            Part::Types => (Arc::clone(&self.sections), types(id.part)?),
             Part::Alternate => {
                 let sections = self.sections.sup.clone().ok_or(missing)?;
                 let header = sections.debug_info.header_from_offset(DebugInfoOffset(id.offset))?;
@@ -148,13 +162,9 @@ impl<'m> Dwarf<'m> {
                 let header = sections.debug_info.header_from_offset(DebugInfoOffset(id.offset))?;
                 (sections, header)
             }
-            Part::SplitTypes(n) => {
-                let sections = split(n)?;
-                let header = types_header(&sections, id.offset)?;
-                (sections, header)
-            }
+            Part::SplitTypes(n) => (split(n)?, types(id.part)?),
         };
-        let abbreviations = sections.abbreviations(&header)?;
+        let abbreviations = self.tables.of(&sections, &header)?;
         let root = Root::read(&sections, header, abbreviations)?;
         let split = if id.part == Part::Info { self.split_unit(id, &root) } else { None };
         if let Some((number, sections, own)) = split {
@@ -191,7 +201,8 @@ impl<'m> Dwarf<'m> {
             split,
             functions: OnceLock::new(),
             all_functions: OnceLock::new(),
-            lines: OnceLock::new(),
+            lines: LinesSlot::default(),
+            doubts: self.doubts,
         }
     }
 
@@ -202,9 +213,19 @@ impl<'m> Dwarf<'m> {
         let packaged = self.package().and_then(|p| p.find_cu(wanted, &self.sections).ok().flatten());
         let (sections, header) = match packaged.and_then(|d| with_unit(d, wanted)) {
             Some(found) => found,
-            None => self.dwo_file(skeleton, name, wanted)?,
+            None => match self.dwo_file(skeleton, name, wanted) {
+                Some(found) => found,
+                None => {
+                    let name = self.sections.attr_string(&skeleton.unit, name).ok()?;
+                    let name = String::from_utf8_lossy(name.slice());
+                    let why = "not found, or of another build: its functions have no names; keep it, or a .dwp, beside \
+                               the program or in a --symbols directory";
+                    self.doubt(format!("split file {name}: {why}"));
+                    return None;
+                }
+            },
         };
-        let abbreviations = sections.abbreviations(&header).ok()?;
+        let abbreviations = self.tables.of(&sections, &header).ok()?;
         let start = header.debug_info_offset()?.0;
         let mut root = Root::read(&sections, header, abbreviations).ok()?;
         root.unit.copy_relocated_attributes(&skeleton.unit);
@@ -213,7 +234,7 @@ impl<'m> Dwarf<'m> {
     }
 
     fn keep_split(&self, sections: gimli::Dwarf<Slice<'m>>, unit: Option<(UnitId, usize)>) -> Option<u32> {
-        let split = Split { sections: Arc::new(sections), unit, headers: OnceLock::new(), signatures: OnceLock::new() };
+        let split = Split { sections: Arc::new(sections), unit, headers: OnceLock::new(), types: OnceLock::new() };
         u32::try_from(self.splits.push_get_index(Box::new(split))).ok()
     }
 
@@ -291,38 +312,33 @@ fn offsets(sections: &gimli::Dwarf<Slice<'_>>) -> Vec<usize> {
     offsets
 }
 
-/// All type units of `.debug_info` (DWARF 5) and `.debug_types` (DWARF 4).
-fn signatures(sections: &gimli::Dwarf<Slice<'_>>, info: Part, types: Part) -> Signatures {
-    let mut found = Signatures::new();
-    let mut note = |part, offset: usize, header: &UnitHeader<Slice<'_>>| {
-        if let UnitType::Type { type_signature, type_offset } | UnitType::SplitType { type_signature, type_offset } =
-            header.type_()
-        {
-            found.entry(type_signature.0).or_insert(Scope { unit: UnitId { part, offset }, die: type_offset });
+impl<'m> TypeUnits<'m> {
+    /// All type units of `.debug_info` (DWARF 5) and `.debug_types` (DWARF 4).
+    fn read(sections: &gimli::Dwarf<Slice<'m>>, info: Part, types: Part) -> Self {
+        let mut found = Self::default();
+        let mut note = |part, offset: usize, header: &UnitHeader<Slice<'m>>| {
+            if let UnitType::Type { type_signature, type_offset }
+            | UnitType::SplitType { type_signature, type_offset } = header.type_()
+            {
+                let scope = Scope { unit: UnitId { part, offset }, die: type_offset };
+                found.by_signature.entry(type_signature.0).or_insert(scope);
+                if part == types {
+                    found.headers.insert(offset, *header);
+                }
+            }
+        };
+        let mut units = sections.units();
+        while let Ok(Some(header)) = units.next() {
+            if let Some(offset) = header.debug_info_offset() {
+                note(info, offset.0, &header);
+            }
         }
-    };
-    let mut units = sections.units();
-    while let Ok(Some(header)) = units.next() {
-        if let Some(offset) = header.debug_info_offset() {
-            note(info, offset.0, &header);
+        let mut units = sections.type_units();
+        while let Ok(Some(header)) = units.next() {
+            if let Some(offset) = header.debug_types_offset() {
+                note(types, offset.0, &header);
+            }
         }
+        found
     }
-    let mut units = sections.type_units();
-    while let Ok(Some(header)) = units.next() {
-        if let Some(offset) = header.debug_types_offset() {
-            note(types, offset.0, &header);
-        }
-    }
-    found
-}
-
-/// The header of the unit at `offset` of `.debug_types`.
-fn types_header<'m>(sections: &gimli::Dwarf<Slice<'m>>, offset: usize) -> Result<UnitHeader<Slice<'m>>, gimli::Error> {
-    let mut units = sections.type_units();
-    while let Some(header) = units.next()? {
-        if header.debug_types_offset() == Some(DebugTypesOffset(offset)) {
-            return Ok(header);
-        }
-    }
-    Err(gimli::Error::OffsetOutOfBounds(offset.to_u64()))
 }

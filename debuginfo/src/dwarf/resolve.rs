@@ -14,20 +14,17 @@ pub(crate) struct Found<'d, 'm> {
 }
 
 impl<'m> Dwarf<'m> {
-    /// The unit of an address: one with a function there, or else one that claims it or has a line for it.
+    /// The unit of an address: one with a function there, or one that has a line for it although it has no function
+    /// (assembly).
     pub(crate) fn resolve_unit(&self, at: u64) -> Option<Found<'_, 'm>> {
-        let mut fallback = None;
         for offset in self.units_at(at) {
             let Some(unit) = self.unit(UnitId { part: Part::Info, offset }) else { continue };
             let function = unit.function_at(at);
-            if function.is_some() {
+            if function.is_some() || unit.line_at(at).is_some() {
                 return Some(Found { unit, function });
             }
-            if fallback.is_none() && unit.line_at(at).is_some() {
-                fallback = Some(Found { unit, function: None });
-            }
         }
-        fallback
+        None
     }
 
     /// What an address means: inlined calls innermost first, the physical function last; empty when no unit knows.

@@ -1,9 +1,10 @@
 //! One unit, with everything its attributes refer to.
 
 use super::functions::Functions;
-use super::lines::Lines;
+use super::lines::LinesSlot;
 use super::ranges::Pcs;
 use crate::Slice;
+use evidence::{Doubt, Doubts};
 use gimli::{AttributeValue, UnitRef};
 use std::sync::{Arc, OnceLock};
 
@@ -20,6 +21,18 @@ pub enum Part {
     Split(u32),
     /// `.debug_types.dwo` of a split file.
     SplitTypes(u32),
+}
+
+impl std::fmt::Display for Part {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Info => ".debug_info",
+            Self::Types => ".debug_types",
+            Self::Alternate => ".debug_info of the alternate file",
+            Self::Split(_) => ".debug_info.dwo",
+            Self::SplitTypes(_) => ".debug_types.dwo",
+        })
+    }
 }
 
 /// Names a unit of one module; stays valid as long as the module.
@@ -54,7 +67,8 @@ pub struct Unit<'m> {
     pub(crate) split: Option<u32>,
     pub(crate) functions: OnceLock<Functions>,
     pub(crate) all_functions: OnceLock<Functions>,
-    pub(crate) lines: OnceLock<Option<Lines<'m>>>,
+    pub(crate) lines: LinesSlot<'m>,
+    pub(crate) doubts: &'m Doubts,
 }
 
 /// The part of a split unit that stayed in the debug file.
@@ -72,6 +86,12 @@ impl<'m> Unit<'m> {
     #[must_use]
     pub fn reader(&self) -> UnitRef<'_, Slice<'m>> {
         UnitRef::new(&self.sections, &self.unit)
+    }
+
+    /// Notes that something about this unit could not be read.
+    pub(crate) fn doubt(&self, why: impl std::fmt::Display) {
+        let UnitId { part, offset } = self.id;
+        self.doubts.push(Doubt::new("debug-info", format!("unit at {offset:#x} of {part}: {why}")));
     }
 
     /// The unit whose line table its addresses and file numbers refer to: the skeleton of a split unit, else itself.

@@ -5,17 +5,16 @@
 //! were given. So an address that none of them knows is looked for among the units that they do not mention, by their
 //! root DIEs alone. (`.debug_names` has no addresses.)
 
-use super::ranges::{Pcs, RangeMap};
+use super::ranges::{LIMIT_DIE_RANGES, Pcs, RangeMap};
 use super::unit::Root;
-use super::{Dwarf, LIMIT_ABBREVIATION_STEPS};
-use crate::Slice;
+use super::{Dwarf, abbreviations, gdb_index};
 use crate::parallel::parallel;
 use evidence::Svma;
-use gimli::{DebugAbbrev, DebugAbbrevOffset, DebugInfoOffset, Reader as _, Section as _, UnitHeader};
-use std::collections::BTreeSet;
+use gimli::{DebugInfoOffset, Section as _};
+use std::collections::HashSet;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
+use std::sync::atomic::AtomicU64;
 
 /// Most ranges kept for all units together: 40 times what a 2 GB debug file has, and 128 MB.
 pub const LIMIT_UNIT_RANGES: usize = 1 << 22;
@@ -34,7 +33,7 @@ pub(crate) type Map = RangeMap<usize>;
 pub(crate) struct UnitMap {
     /// Offsets of all unit headers in `.debug_info`, sorted.
     headers: OnceLock<Vec<usize>>,
-    aranges: OnceLock<(Map, BTreeSet<usize>)>,
+    indexed: OnceLock<(Map, HashSet<usize>)>,
     /// The units that no index mentions.
     scanned: OnceLock<Map>,
     /// All units, for addresses of which an index told a lie.
@@ -63,7 +62,7 @@ impl<'m> Dwarf<'m> {
 
     /// The units that say they cover `at`, the most trustworthy first; lazily, since the first is mostly right.
     pub(crate) fn units_at(&self, at: u64) -> impl Iterator<Item = usize> + '_ {
-        let stages: [fn(&Self) -> &Map; 3] = [|d| &d.aranges().0, Self::scanned, Self::everything];
+        let stages: [fn(&Self) -> &Map; 3] = [|d| &d.indexed().0, Self::scanned, Self::everything];
         let mut seen = Vec::new();
         stages
             .into_iter()
@@ -77,9 +76,12 @@ impl<'m> Dwarf<'m> {
         self.units_at(at.0).next()
     }
 
-    fn aranges(&self) -> &(Map, BTreeSet<usize>) {
-        self.map.aranges.get_or_init(|| {
-            let (mut ranges, mut named) = (Vec::new(), BTreeSet::new());
+    /// What `.debug_aranges` and `.gdb_index` say, and which units they mention.
+    fn indexed(&self) -> &(Map, HashSet<usize>) {
+        self.map.indexed.get_or_init(|| {
+            let section = self.file.section_data(".gdb_index").ok().flatten().unwrap_or_default();
+            let mut ranges = gdb_index::ranges(section, LIMIT_UNIT_RANGES).unwrap_or_default();
+            ranges.retain(|(range, _)| range.start != 0 || self.zero_is_code);
             let mut headers = self.sections.debug_aranges.headers();
             while let Ok(Some(header)) = headers.next() {
                 let unit = header.debug_info_offset().0;
@@ -88,20 +90,20 @@ impl<'m> Dwarf<'m> {
                     let range = entry.range();
                     if range.begin < range.end && (range.begin != 0 || self.zero_is_code) {
                         ranges.push((range.begin..range.end, unit));
-                        named.insert(unit);
                     }
                     if ranges.len() >= LIMIT_UNIT_RANGES {
                         break;
                     }
                 }
             }
+            let named = ranges.iter().map(|(_, unit)| *unit).collect();
             (RangeMap::new(ranges), named)
         })
     }
 
     fn scanned(&self) -> &Map {
         self.map.scanned.get_or_init(|| {
-            let named = &self.aranges().1;
+            let named = &self.indexed().1;
             let rest: Vec<_> = self.unit_offsets().iter().copied().filter(|u| !named.contains(u)).collect();
             self.scan(&rest)
         })
@@ -109,7 +111,7 @@ impl<'m> Dwarf<'m> {
 
     fn everything(&self) -> &Map {
         self.map.everything.get_or_init(|| {
-            let named = &self.aranges().1;
+            let named = &self.indexed().1;
             let rest: Vec<_> = self.unit_offsets().iter().copied().filter(|u| named.contains(u)).collect();
             self.scan(&rest)
         })
@@ -145,51 +147,12 @@ impl<'m> Dwarf<'m> {
         with: impl FnMut(Range<u64>) -> bool,
     ) -> Result<(), gimli::Error> {
         let header = self.sections.unit_header(DebugInfoOffset(unit))?;
-        let abbreviations = root_abbreviation(&self.sections.debug_abbrev, &header, steps)?;
+        let abbreviations = abbreviations::of_root(&self.sections.debug_abbrev, &header, steps)?;
         let root = Root::read(&self.sections, header, abbreviations)?;
         if matches!(root.tag, gimli::DW_TAG_partial_unit | gimli::DW_TAG_type_unit) {
             return Ok(());
         }
         let pcs: Pcs<'m> = root.pcs;
-        pcs.each(root.unit.unit_ref(&self.sections), self.zero_is_code, with)
-    }
-}
-
-/// A table with nothing but the abbreviation of the unit's root DIE, which is almost always the first of hundreds.
-fn root_abbreviation<'m>(
-    section: &DebugAbbrev<Slice<'m>>,
-    header: &UnitHeader<Slice<'m>>,
-    steps: &AtomicU64,
-) -> Result<Arc<gimli::Abbreviations>, gimli::Error> {
-    let mut entry = header.range_from(header.root_offset()..)?;
-    let wanted = entry.read_uleb128()?;
-    let mut rest = *gimli::Section::reader(section);
-    rest.skip(header.debug_abbrev_offset().0)?;
-    loop {
-        if steps.fetch_add(1, Ordering::Relaxed) >= LIMIT_ABBREVIATION_STEPS {
-            return Err(gimli::Error::InvalidAbbreviationCode(wanted));
-        }
-        let start = rest;
-        let code = rest.read_uleb128()?;
-        if code == 0 {
-            return Err(gimli::Error::InvalidAbbreviationCode(wanted));
-        }
-        rest.read_uleb128()?;
-        rest.read_u8()?;
-        loop {
-            let (name, form) = (rest.read_uleb128()?, rest.read_uleb128()?);
-            if form == u64::from(gimli::DW_FORM_implicit_const.0) {
-                rest.read_sleb128()?;
-            }
-            if (name, form) == (0, 0) {
-                break;
-            }
-        }
-        if code == wanted {
-            let len = start.len().saturating_sub(rest.len());
-            let one = start.slice().get(..len).unwrap_or_default();
-            let one = DebugAbbrev::new(one, start.endian());
-            return one.abbreviations(DebugAbbrevOffset(0)).map(Arc::new);
-        }
+        pcs.each(root.unit.unit_ref(&self.sections), self.zero_is_code, &mut LIMIT_DIE_RANGES.clone(), with)
     }
 }

@@ -1,6 +1,8 @@
 //! Functions, inlined calls, files and lines of addresses all over real programs, in every form that debug information
 //! comes in, against gdb.
 
+mod hostile;
+mod indexes;
 mod peers;
 
 use peers::{assert_same, code, gdb, last_component, ours, renamed, sample, without_templates};

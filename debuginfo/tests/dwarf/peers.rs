@@ -1,7 +1,7 @@
 //! What other tools say about addresses of a file, and how their answers compare with ours.
 
 use debuginfo::{DebugInfo, Locator, Modules};
-use evidence::{Doubts, Svma};
+use evidence::{Doubt, Doubts, Svma};
 use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Command;
@@ -82,13 +82,19 @@ pub fn gdb(program: &Path, pcs: &[u64]) -> Vec<Frames> {
 
 /// Our answer for each address.
 pub fn ours(program: &Path, pcs: &[u64]) -> Vec<Frames> {
+    let (frames, doubts) = ours_and_doubts(program, pcs);
+    assert_eq!(doubts, [], "nothing is wrong with {}", program.display());
+    frames
+}
+
+/// Our answer for each address, and what was found wrong.
+pub fn ours_and_doubts(program: &Path, pcs: &[u64]) -> (Vec<Frames>, Vec<Doubt>) {
     let modules = open(program);
     let doubts = Doubts::new();
     let info = DebugInfo::new(&modules, &doubts);
     let all: Vec<(usize, Svma)> = pcs.iter().map(|pc| (0, Svma(*pc))).collect();
     let frames = info.resolve_batch(&all);
-    assert_eq!(doubts.sorted(), [], "nothing is wrong with {}", program.display());
-    frames
+    let frames = frames
         .into_iter()
         .map(|frames| {
             let text = |s: &Option<std::sync::Arc<str>>| s.as_deref().unwrap_or_default().to_owned();
@@ -100,7 +106,8 @@ pub fn ours(program: &Path, pcs: &[u64]) -> Vec<Frames> {
                 .filter(|(name, file, _)| !(name.is_empty() && file.is_empty()))
                 .collect()
         })
-        .collect()
+        .collect();
+    (frames, doubts.sorted())
 }
 
 /// The program with the separate debug file or dwz alternate beside it, if there is one.

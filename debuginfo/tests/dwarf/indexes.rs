@@ -1,0 +1,115 @@
+//! Whatever index a file has, complete, partial, wrong or none, an address means the same.
+
+use crate::peers::{assert_same, ours, sample};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use testdata::victims;
+
+fn run(folder: &Path, tool: &str, args: &[&str]) -> bool {
+    let run = Command::new(tool).args(args).current_dir(folder).output();
+    match run {
+        Ok(run) => {
+            assert!(run.status.success(), "{tool} {args:?}: {}", String::from_utf8_lossy(&run.stderr));
+            true
+        }
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            println!("skipped {tool} {args:?}: not installed");
+            false
+        }
+        Err(e) => panic!("{tool}: {e}"),
+    }
+}
+
+fn copy(program: &Path, folder: &Path, name: &str) -> PathBuf {
+    let to = folder.join(name);
+    std::fs::copy(program, &to).unwrap();
+    to
+}
+
+/// Overwrites a section of a copy.
+fn change(program: &Path, section: &str, with: impl Fn(&mut [u8])) {
+    let mut bytes = std::fs::read(program).unwrap();
+    let modules = debuginfo::Modules::of_file(program, None, None, &debuginfo::Locator::default()).unwrap();
+    let file = modules.list()[0].main().unwrap();
+    let data = file.section_data(section).unwrap().unwrap();
+    let at = bytes.windows(data.len()).position(|w| w == data).unwrap();
+    with(&mut bytes[at..at + data.len()]);
+    drop(modules);
+    std::fs::write(program, bytes).unwrap();
+}
+
+#[test]
+fn every_index_and_none_give_the_same_answers() {
+    let program = victims::build("containers", "gcc-O2").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let pcs = sample(&program, 400);
+    let expected = ours(&program, &pcs);
+
+    let none = copy(&program, folder.path(), "none");
+    if run(folder.path(), "objcopy", &["-R", ".debug_aranges", "none"]) {
+        assert_same("no index", &pcs, &expected, &ours(&none, &pcs));
+    }
+    let indexed = copy(&none, folder.path(), "indexed");
+    if run(folder.path(), "gdb-add-index", &["indexed"]) {
+        assert_same(".gdb_index", &pcs, &expected, &ours(&indexed, &pcs));
+        // Every range is said to belong to a unit that is not there, then to one that does not exist at all.
+        change(&indexed, ".gdb_index", |bytes| {
+            let first = u32::from_le_bytes(bytes[12..16].try_into().unwrap()) as usize;
+            let end = u32::from_le_bytes(bytes[16..20].try_into().unwrap()) as usize;
+            bytes[first..end].chunks_exact_mut(20).for_each(|entry| entry[16] = 77);
+        });
+        assert_same("wrong .gdb_index", &pcs, &expected, &ours(&indexed, &pcs));
+    }
+    let names = copy(&none, folder.path(), "names");
+    if run(folder.path(), "gdb-add-index", &["-dwarf-5", "names"]) {
+        assert_same(".debug_names", &pcs, &expected, &ours(&names, &pcs));
+    }
+    let lying = copy(&program, folder.path(), "lying");
+    change(&lying, ".debug_aranges", |bytes| {
+        // The first unit's offset (after length and version), and the start of its first range.
+        bytes[6] ^= 0x55;
+        bytes[17] ^= 0x01;
+    });
+    let (found, doubts) = crate::peers::ours_and_doubts(&lying, &pcs);
+    assert_same("wrong .debug_aranges", &pcs, &expected, &found);
+    assert!(doubts.iter().any(|d| d.why.contains("unit at 0x55")), "{doubts:?}");
+    for how in ["zlib", "zlib-gnu", "zstd"] {
+        let packed = copy(&program, folder.path(), how);
+        if run(folder.path(), "objcopy", &[&format!("--compress-debug-sections={how}"), how]) {
+            assert_same(how, &pcs, &expected, &ours(&packed, &pcs));
+        }
+    }
+}
+
+#[test]
+fn aranges_of_some_units_do_not_hide_the_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = |name: &str, n: usize| {
+        let text = format!(
+            "int outer_{name}(int); static inline int twice(int x) {{\n return x * 2 + {n};\n}}\n\
+             int work_{name}(int x) {{\n  return twice(x) + outer_{name}(x);\n}}\n"
+        );
+        std::fs::write(folder.path().join(format!("{name}.c")), text).unwrap();
+    };
+    source("first", 1);
+    source("second", 2);
+    let main = "int work_first(int), work_second(int); int outer_first(int x) { return x; }\n\
+                int outer_second(int x) { return x + 1; }\n\
+                int main(int c, char **v) { (void)v; return work_first(c) + work_second(c); }\n";
+    std::fs::write(folder.path().join("main.c"), main).unwrap();
+    // Of three units only gcc's says where it is.
+    let built = run(folder.path(), "gcc", &["-g", "-O2", "-c", "first.c"])
+        && run(folder.path(), "clang", &["-g", "-O2", "-c", "second.c"])
+        && run(folder.path(), "clang", &["-g", "-O2", "-c", "main.c"])
+        && run(folder.path(), "gcc", &["-o", "all", "first.o", "second.o", "main.o"]);
+    if !built {
+        return;
+    }
+    let program = folder.path().join("all");
+    let pcs = sample(&program, 200);
+    let found = ours(&program, &pcs);
+    assert_same("partial .debug_aranges", &pcs, &crate::peers::gdb(&program, &pcs), &found);
+    for name in ["work_first", "work_second", "outer_second", "main"] {
+        assert!(found.iter().flatten().any(|(function, ..)| function == name), "{name} is found");
+    }
+}
