@@ -95,6 +95,10 @@ fn is_shim(name: &str) -> bool {
     name.starts_with("core::ops::function::FnOnce::call_once")
         || name.starts_with("core::ops::function::impls::")
         || name.starts_with("std::__invoke")
+        || name.starts_with("std::panicking::catch_unwind")
+        || name.starts_with("std::panicking::try")
+        || name.starts_with("std::panic::catch_unwind")
+        || name == "__rust_try"
 }
 
 /// What a frame without a function enters with: its module.

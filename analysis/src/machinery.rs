@@ -150,10 +150,16 @@ const PREFIXES: [(&str, Part); 22] = [
     ("execute_native_thread_routine", Part::Start),
 ];
 
+/// Every Rust thread runs inside of these: they wait for a panic and are no sign of one.
+const CATCHING: [&str; 3] = ["std::panicking::catch_unwind", "std::panicking::try", "core::panicking::catch"];
+
 /// The part that a function in normal form plays, if any.
 pub(crate) fn part(name: &str) -> Option<Part> {
     if let Some((_, part)) = EXACT.iter().find(|(n, _)| *n == name) {
         return Some(*part);
+    }
+    if CATCHING.iter().any(|c| name.starts_with(c)) {
+        return None;
     }
     PREFIXES.iter().find(|(prefix, _)| name.starts_with(prefix)).map(|(_, part)| *part)
 }
@@ -219,6 +225,7 @@ mod tests {
             ("abort_transaction", None),
             ("core::panicking::panic_bounds_check", Some(Part::Panic)),
             ("my::core::panicking", None),
+            ("std::panicking::catch_unwind::do_call<f>", None),
             ("__stack_chk_fail_local", Some(Part::Check)),
             ("std::terminate", Some(Part::Throw)),
             ("start_thread", Some(Part::Start)),
