@@ -6,7 +6,7 @@ use capture::{Plan, ThreadChoice};
 use debuginfo::Locator;
 use evidence::Target;
 use platform::elfcore;
-use platform::input::{Input, Kind};
+use platform::input::Input;
 use snapshot_format::Snapshot;
 use snapshot_format::schema::Attribute;
 use std::io::Read;
@@ -97,16 +97,9 @@ pub fn with_target<R>(name: &Name, then: impl FnOnce(&dyn Target, &mut dyn FnMut
     let input = match name {
         Name::Pid(pid) => return live(*pid, then),
         Name::Path(path) => Input::open(path).map_err(Failure::new)?,
-        Name::Stdin => {
-            Input::from_stream(std::io::stdin().lock(), Path::new("standard input")).map_err(Failure::new)?
-        }
+        Name::Stdin => Input::open(Path::new("-")).map_err(Failure::new)?,
     };
-    let is_kernel_dump = match input.kind().map_err(Failure::new)? {
-        Kind::Kdump | Kind::FlattenedDump | Kind::IllumosDump => true,
-        Kind::Elf => elfcore::is_kernel_dump(&input).map_err(Failure::new)?,
-        _ => false,
-    };
-    let result = if is_kernel_dump {
+    let result = if input.kind().is_kernel_dump() {
         let path = input.name().to_owned();
         let dump =
             kernel_dumps::linux::LinuxDump::from_source(&path, Box::new(DumpBytes(input))).map_err(Failure::new)?;

@@ -4,5 +4,6 @@
 //! images. It looks at no crash itself, and it is linked into tests and benchmarks only.
 #![forbid(unsafe_code)]
 
+pub mod elfcore;
 pub mod fixtures;
 pub mod victims;

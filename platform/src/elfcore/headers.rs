@@ -1,215 +1,231 @@
-//! ELF header and program headers of a core.
+//! The ELF header and the program headers of a core, in both classes and byte orders.
+//!
+//! Source: System V ABI, "ELF Header" and "Program Header"; `PN_XNUM` from `include/uapi/linux/elf.h`.
 
 use crate::Error;
-use crate::input::Input;
-use evidence::bytes::{Endian, u16_at, u32_at, u64_at};
-use evidence::{Addr, Arch, Doubt, Gaps, Protection, ToU64, ToUsize};
-use std::ops::Range;
+use crate::input::Source;
+use evidence::bytes::{Endian, u8_at, u16_at, u32_at, u64_at};
+use evidence::{Doubt, Doubts, ToU64, ToUsize};
 
-const PT_LOAD: u32 = 1;
-const PT_NOTE: u32 = 4;
-const ET_CORE: u16 = 4;
-/// `e_phnum` when the count does not fit: it is in the first section's `sh_info`.
+/// `e_type` of a core.
+pub const ET_CORE: u16 = 4;
+/// `p_type` of memory.
+pub const PT_LOAD: u32 = 1;
+/// `p_type` of notes.
+pub const PT_NOTE: u32 = 4;
+/// `e_machine` numbers.
+pub(super) const EM_386: u16 = 3;
+pub(super) const EM_ARM: u16 = 40;
+pub(super) const EM_X86_64: u16 = 62;
+pub(super) const EM_AARCH64: u16 = 183;
+
+/// `e_phnum` of a file whose number of program headers stands in `sh_info` of its first section header.
 const PN_XNUM: u16 = 0xffff;
-/// Most segments read. Linux allows 65,530 mappings unless told otherwise; `vm.max_map_count` of millions exist.
-const LIMIT_SEGMENTS: u64 = 1 << 23;
+/// How many program headers are read. Linux allows 65,530 mappings by default, and 1,048,576 where a distribution
+/// raises `vm.max_map_count`; there is one header for each, and a few more.
+pub const LIMIT_SEGMENTS: u64 = 1_200_000;
+/// Program headers per read.
+const BATCH: u64 = 4096;
 
-/// A loaded segment.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Segment {
-    /// The addresses it covers.
-    pub range: Range<Addr>,
-    /// Where its bytes lie in the file.
-    pub offset: u64,
-    /// How many of them there are; the rest was not dumped.
-    pub file_size: u64,
-    /// What the mapping allowed.
-    pub protection: Protection,
-}
-
-/// A segment of notes.
+/// One program header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NoteSegment {
-    /// Where it lies in the file.
+pub struct Segment {
+    /// `p_type`.
+    pub kind: u32,
+    /// `p_flags`: 1 execute, 2 write, 4 read; others belong to the system.
+    pub flags: u32,
+    /// Where its bytes start in the file.
     pub offset: u64,
-    /// Its size in bytes.
-    pub size: u64,
-    /// Its alignment: 4 or 8.
-    pub align: u64,
+    /// Its address.
+    pub vaddr: u64,
+    /// How many bytes of it are in the file.
+    pub filesz: u64,
+    /// How many bytes of address space it covers.
+    pub memsz: u64,
 }
 
-/// What the headers of a core say.
+/// The headers of an ELF file.
 #[derive(Clone, Debug)]
-pub struct Header {
-    /// Architecture by `e_machine`.
-    pub arch: Arch,
-    /// Byte order.
+pub struct Headers {
+    /// 64-bit layout.
+    pub wide: bool,
+    /// The byte order of everything in the file.
     pub endian: Endian,
-    /// 8 for 64-bit cores, 4 for 32-bit ones.
-    pub address_size: u8,
-    /// Sorted by address, not overlapping.
+    /// `e_type`.
+    pub kind: u16,
+    /// `e_machine`.
+    pub machine: u16,
+    /// The program headers in the order of the file, except those of types nobody needs.
     pub segments: Vec<Segment>,
-    /// In file order.
-    pub note_segments: Vec<NoteSegment>,
+    /// Whether program headers were promised that the file or a limit cuts off.
+    pub cut: bool,
 }
 
-impl Header {
-    /// Reads the headers of `input`.
-    pub(super) fn read(input: &Input, gaps: &mut Gaps) -> Result<Self, Error> {
-        let bad = |at: u64, expected: &str, found: String| Error::format(input.name(), at, expected, found);
-        let ident = input
-            .exact(0, 52)
-            .ok_or_else(|| bad(0, "an ELF header of 52 bytes or more", format!("a file of {} bytes", input.size())))?;
-        let is_64 = match ident.get(4) {
-            Some(1) => false,
-            Some(2) => true,
-            other => return Err(bad(4, "ELF class 1 or 2", format!("{other:?}"))),
-        };
-        let endian = match ident.get(5) {
-            Some(1) => Endian::Little,
-            Some(2) => Endian::Big,
-            other => return Err(bad(5, "ELF byte order 1 or 2", format!("{other:?}"))),
-        };
-        let head = if is_64 { input.exact(0, 64) } else { Some(ident) }
-            .ok_or_else(|| bad(0, "an ELF header of 64 bytes", format!("a file of {} bytes", input.size())))?;
-        let kind = u16_at(&head, 16, endian).unwrap_or(0);
-        if kind != ET_CORE {
-            let what = match kind {
-                1 => "an object file",
-                2 | 3 => "an executable or library (give it with --exe, and name the core as the source)",
-                _ => "another type",
-            };
-            return Err(bad(16, "an ELF core (type 4)", format!("type {kind}, {what}")));
-        }
-        let arch = match u16_at(&head, 18, endian).unwrap_or(0) {
-            3 => Arch::X86,
-            40 => Arch::Arm,
-            62 => Arch::X86_64,
-            183 => Arch::Aarch64,
-            other => {
-                let expected = "x86-64 (62), AArch64 (183), i386 (3) or ARM (40) as the machine";
-                return Err(bad(18, expected, format!("machine {other}")));
+/// Reads the headers of `source`.
+///
+/// # Errors
+/// When it is no ELF file of a known class and byte order, or ends within its header.
+pub fn read(source: &Source, doubts: &Doubts) -> Result<Headers, Error> {
+    let head = source.bytes(0, 64);
+    let bad = |offset, expected: &str, found: String| Err(Error::format(source.path(), offset, expected, found));
+    if !head.starts_with(b"\x7fELF") {
+        return bad(0, "the magic of an ELF file", format!("{:02x?}", head.get(..4).unwrap_or(&head)));
+    }
+    let wide = match u8_at(&head, 4) {
+        Some(1) => false,
+        Some(2) => true,
+        other => return bad(4, "an ELF class of 1 (32 bits) or 2 (64 bits)", format!("{other:?}")),
+    };
+    let endian = match u8_at(&head, 5) {
+        Some(1) => Endian::Little,
+        Some(2) => Endian::Big,
+        other => return bad(5, "a byte order of 1 (little) or 2 (big)", format!("{other:?}")),
+    };
+    let fields = EhdrFields::read(&head, wide, endian);
+    let Some(ehdr) = fields else {
+        return bad(head.len().to_u64(), "the rest of an ELF header", "the end of the file".into());
+    };
+    let mut headers =
+        Headers { wide, endian, kind: ehdr.kind, machine: ehdr.machine, segments: Vec::new(), cut: false };
+    let least = if wide { 56 } else { 32 };
+    if ehdr.phnum != 0 && ehdr.phentsize < least {
+        return bad(
+            if wide { 54 } else { 42 },
+            "program headers of at least 56 (64-bit) or 32 (32-bit) bytes",
+            format!("a size of {}", ehdr.phentsize),
+        );
+    }
+    let count = count(source, &ehdr, wide, endian, doubts);
+    read_segments(source, &ehdr, count, &mut headers, doubts);
+    Ok(headers)
+}
+
+struct EhdrFields {
+    kind: u16,
+    machine: u16,
+    phoff: u64,
+    shoff: u64,
+    phentsize: u16,
+    phnum: u16,
+}
+
+impl EhdrFields {
+    fn read(head: &[u8], wide: bool, endian: Endian) -> Option<Self> {
+        let half = |at| u16_at(head, at, endian);
+        let word = |at| u32_at(head, at, endian).map(u64::from);
+        Some(if wide {
+            Self {
+                kind: half(16)?,
+                machine: half(18)?,
+                phoff: u64_at(head, 32, endian)?,
+                shoff: u64_at(head, 40, endian)?,
+                phentsize: half(54)?,
+                phnum: half(56)?,
             }
-        };
-        let word = |bytes: &[u8], at32: usize, at64: usize| {
-            if is_64 { u64_at(bytes, at64, endian) } else { u32_at(bytes, at32, endian).map(u64::from) }.unwrap_or(0)
-        };
-        let table = word(&head, 28, 32);
-        let entry = u64::from(u16_at(&head, if is_64 { 54 } else { 42 }, endian).unwrap_or(0));
-        let smallest = if is_64 { 56 } else { 32 };
-        if entry < smallest {
-            return Err(bad(
-                if is_64 { 54 } else { 42 },
-                "program headers of the class's size",
-                format!("{entry} bytes"),
-            ));
-        }
-        let short = u16_at(&head, if is_64 { 56 } else { 44 }, endian).unwrap_or(0);
-        let mut count = u64::from(short);
-        if short == PN_XNUM {
-            let sections = word(&head, 32, 40);
-            let info = input.exact(sections, if is_64 { 64 } else { 40 });
-            match info.and_then(|s| u32_at(&s, if is_64 { 44 } else { 28 }, endian)) {
-                Some(n) => count = u64::from(n),
-                None => gaps.doubts.push(Doubt::new(
-                    "program-headers",
-                    format!("the number of segments should be in the section header at offset {sections:#x}, outside the file"),
-                )),
+        } else {
+            Self {
+                kind: half(16)?,
+                machine: half(18)?,
+                phoff: word(28)?,
+                shoff: word(32)?,
+                phentsize: half(42)?,
+                phnum: half(44)?,
             }
-        }
-        if count > LIMIT_SEGMENTS {
-            gaps.doubts.push(Doubt::new(
-                "program-headers",
-                format!("the core claims {count} segments; {LIMIT_SEGMENTS} were read"),
-            ));
-            count = LIMIT_SEGMENTS;
-        }
-        let there = input.size().saturating_sub(table).checked_div(entry).unwrap_or(0);
-        if count > there {
-            gaps.truncated_at = Some(input.size());
-            gaps.doubts.push(Doubt::new(
-                "program-headers",
-                format!("the file ends at offset {:#x}, inside its table of {count} segments", input.size()),
-            ));
-            count = there;
-        }
-        let size = count.saturating_mul(entry);
-        let bytes = input.exact(table, size.to_usize()).unwrap_or_default();
-        let (mut segments, mut note_segments) = (Vec::new(), Vec::new());
-        for p in bytes.chunks_exact(entry.to_usize()) {
-            let (offset, address) = (word(p, 4, 8), word(p, 8, 16));
-            let (file_size, memory_size) = (word(p, 16, 32), word(p, 20, 40));
-            let flags = u32_at(p, if is_64 { 4 } else { 24 }, endian).unwrap_or(0);
-            match u32_at(p, 0, endian) {
-                Some(PT_LOAD) => {
-                    let size = memory_size.max(file_size);
-                    let end = address.saturating_add(size);
-                    if address < end {
-                        segments.push(Segment {
-                            range: Addr(address)..Addr(end),
-                            offset,
-                            file_size: file_size.min(end.saturating_sub(address)),
-                            protection: Protection {
-                                execute: flags & 1 != 0,
-                                write: flags & 2 != 0,
-                                read: flags & 4 != 0,
-                            },
-                        });
-                    }
-                }
-                Some(PT_NOTE) => {
-                    note_segments.push(NoteSegment { offset, size: file_size, align: word(p, 28, 48) });
-                }
-                _ => {}
-            }
-        }
-        let segments = disjoint(segments, gaps);
-        note_truncation(input, &segments, gaps);
-        Ok(Self { arch, endian, address_size: if is_64 { 8 } else { 4 }, segments, note_segments })
+        })
     }
 }
 
-/// Sorts by address; where two segments claim the same addresses, the first one of the file keeps them.
-fn disjoint(mut segments: Vec<Segment>, gaps: &mut Gaps) -> Vec<Segment> {
-    segments.sort_by_key(|s| s.range.start);
-    let mut out: Vec<Segment> = Vec::with_capacity(segments.len());
-    let mut overlaps = 0_u64;
-    for mut s in segments {
-        if let Some(last) = out.last().filter(|l| s.range.start < l.range.end) {
-            overlaps = overlaps.saturating_add(1);
-            let cut = last.range.end.0.saturating_sub(s.range.start.0);
-            s.range.start = last.range.end;
-            s.offset = s.offset.saturating_add(cut);
-            s.file_size = s.file_size.saturating_sub(cut);
-            if s.range.start >= s.range.end {
-                continue;
-            }
-        }
-        out.push(s);
+/// The number of program headers, through [`PN_XNUM`].
+fn count(source: &Source, ehdr: &EhdrFields, wide: bool, endian: Endian, doubts: &Doubts) -> u64 {
+    if ehdr.phnum != PN_XNUM {
+        return u64::from(ehdr.phnum);
     }
-    if overlaps > 0 {
-        gaps.doubts.push(Doubt::new("program-headers", format!("{overlaps} segments overlap others and were cut")));
+    let info_at = if wide { 44 } else { 28 };
+    let section = source.bytes(ehdr.shoff, 64);
+    if ehdr.shoff != 0
+        && let Some(count) = u32_at(&section, info_at, endian).filter(|n| *n >= u32::from(PN_XNUM))
+    {
+        return u64::from(count);
     }
-    out
+    // Linux writes that section header at the very end, so a truncated core has none. It also writes the notes right
+    // behind the program headers, and their own header comes first.
+    let entry = source.bytes(ehdr.phoff, usize::from(ehdr.phentsize));
+    let size = u64::from(ehdr.phentsize);
+    let guess = segment(&entry, wide, endian)
+        .filter(|s| s.kind == PT_NOTE)
+        .and_then(|s| s.offset.checked_sub(ehdr.phoff)?.checked_div(size))
+        .filter(|n| *n >= u64::from(PN_XNUM));
+    let used = guess.unwrap_or_else(|| u64::from(PN_XNUM));
+    doubts.push(Doubt::new(
+        "headers",
+        format!(
+            "the number of program headers should stand in a section header at file offset {:#x}, which is not there; \
+             {used} of them fit before what follows and were read",
+            ehdr.shoff
+        ),
+    ));
+    used
 }
 
-fn note_truncation(input: &Input, segments: &[Segment], gaps: &mut Gaps) {
-    let mut missing = 0_u64;
-    for s in segments {
-        let end = s.offset.saturating_add(s.file_size);
-        missing = missing.saturating_add(end.saturating_sub(s.offset.max(input.size())));
-        let not_dumped = s.range.end.0.saturating_sub(s.range.start.0).saturating_sub(s.file_size);
-        gaps.filtered_bytes = gaps.filtered_bytes.saturating_add(not_dumped);
+fn read_segments(source: &Source, ehdr: &EhdrFields, count: u64, headers: &mut Headers, doubts: &Doubts) {
+    let size = u64::from(ehdr.phentsize).max(1);
+    let there = source.len().saturating_sub(ehdr.phoff).checked_div(size).unwrap_or(0);
+    let wanted = count.min(LIMIT_SEGMENTS);
+    if count > LIMIT_SEGMENTS {
+        headers.cut = true;
+        doubts.push(Doubt::new(
+            "headers",
+            format!("the file claims {count} program headers; the first {LIMIT_SEGMENTS} are used"),
+        ));
     }
-    if missing > 0 {
-        gaps.truncated_at = Some(input.size());
-        gaps.doubts.push(Doubt::new(
-            "truncated",
+    if there < wanted {
+        headers.cut = true;
+        doubts.push(Doubt::new(
+            "headers",
             format!(
-                "the core ends at offset {:#x}; {missing} bytes of memory that its headers promise are not there",
-                input.size()
+                "the file ends at offset {:#x}, within its {count} program headers at {:#x}: {there} of them are there",
+                source.len(),
+                ehdr.phoff
             ),
         ));
     }
-    debug_assert!(segments.len().to_u64() <= LIMIT_SEGMENTS);
+    let mut left = wanted.min(there);
+    let mut at = ehdr.phoff;
+    while left > 0 {
+        let batch = left.min(BATCH);
+        let raw = source.bytes(at, batch.saturating_mul(size).to_usize());
+        let entries = raw.chunks(size.to_usize().max(1)).filter_map(|e| segment(e, headers.wide, headers.endian));
+        headers.segments.extend(entries.filter(|s| matches!(s.kind, PT_LOAD | PT_NOTE)));
+        if raw.len().to_u64() < batch.saturating_mul(size) {
+            headers.cut = true;
+            break;
+        }
+        left = left.saturating_sub(batch);
+        at = at.saturating_add(batch.saturating_mul(size));
+    }
+}
+
+fn segment(raw: &[u8], wide: bool, endian: Endian) -> Option<Segment> {
+    let word = |at| u32_at(raw, at, endian);
+    if wide {
+        let long = |at| u64_at(raw, at, endian);
+        Some(Segment {
+            kind: word(0)?,
+            flags: word(4)?,
+            offset: long(8)?,
+            vaddr: long(16)?,
+            filesz: long(32)?,
+            memsz: long(40)?,
+        })
+    } else {
+        let long = |at| word(at).map(u64::from);
+        Some(Segment {
+            kind: word(0)?,
+            flags: word(24)?,
+            offset: long(4)?,
+            vaddr: long(8)?,
+            filesz: long(16)?,
+            memsz: long(20)?,
+        })
+    }
 }

@@ -1,132 +1,230 @@
 //! ELF cores of user programs, in the dialects of the systems that write them.
 //!
-//! Which system wrote a core is decided by its notes: the OSABI byte of illumos's and Linux's kernels is the same.
-//! What is common to all (headers, notes, segments) lies here; what a note means lies in the folder of its system.
+//! Input: a core as a file or a stream, also compressed. Output: a [`Core`], which answers as an
+//! [`evidence::Target`]. The parts that all systems share are here: headers, notes, memory; which system wrote a core is
+//! decided from the set of its notes, and its folder ([`linux`]) then says what they mean. It does not read kernel dumps,
+//! and it opens no other file than the core: bytes that were left out are absent, even where the mapped file has them.
 
-mod headers;
-pub mod linux;
+pub mod headers;
+mod linux;
+mod mappings;
 mod memory;
-mod notes;
+pub mod notes;
+mod os;
+
+pub use memory::CoreMemory;
 
 use crate::Error;
-use crate::input::{Input, Kind};
-use evidence::{Absent, Doubt, Gaps};
-pub use headers::{Header, Segment};
-use linux::Core;
-pub use memory::CoreMemory;
-pub use notes::RawNote;
+pub use crate::input::Options;
+use crate::input::{Input, Kind, Source};
+use evidence::bytes::Endian;
+use evidence::{
+    Attribute, Doubt, Doubts, Event, Gaps, Identity, ImageHint, Mapping, Memory, Note, OpenFile, Origin, Os, Target,
+    Thread,
+};
+use headers::Headers;
+use mappings::FileRange;
+use memory::Outside;
+use os::Writer;
 use std::io::Read;
 use std::path::Path;
 
-/// How a core is opened. There is nothing to choose yet; the type keeps signatures stable.
-#[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-pub struct Options {}
+/// How many threads are kept. A process of the default `threads-max` of a 64 GiB machine (some 500,000) would need a
+/// gigabyte for registers alone; the first ones include the one that died.
+pub const LIMIT_THREADS: usize = 131_072;
+/// How many bytes of notes that are not decoded are kept for whoever reads on.
+const LIMIT_KEPT_NOTES: usize = 32 << 20;
 
-/// The system whose notes a core carries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Dialect {
-    /// Linux's kernel, or gdb on Linux.
-    Linux,
-    /// FreeBSD.
-    FreeBsd,
-    /// illumos (and Solaris).
-    Illumos,
-    /// NetBSD or OpenBSD, by name.
-    Other(&'static str),
-    /// A kernel's dump, not a program's.
-    Kernel,
-    /// No note tells.
-    Unknown,
+/// A core of a user program.
+#[derive(Debug)]
+pub struct Core {
+    identity: Identity,
+    memory: CoreMemory,
+    threads: Vec<Thread>,
+    mappings: Vec<Mapping>,
+    images: Vec<ImageHint>,
+    event: Option<Event>,
+    notes: Vec<Note>,
+    attributes: Vec<Attribute>,
+    open_files: Vec<OpenFile>,
+    gaps: Gaps,
 }
 
-/// Opens the core at `path`, compressed or not.
+/// Opens the core at `path` (`-` is standard input).
 ///
 /// # Errors
-/// The file cannot be read, or is not a core of a user program that is read.
+/// When it cannot be opened, or is not a user core of a known system.
 pub fn open(path: &Path, options: &Options) -> Result<Core, Error> {
-    from_input(Input::open(path)?, options)
+    from_input(Input::open_with(path, options)?, options)
 }
 
-/// Opens a core that comes as a stream, compressed or not; `name` is for messages.
+/// Opens a core that can only be read once, from its start to its end; `name` is for messages.
+///
+/// It is kept in a sparse temporary file; see [`Options::spool_folder`].
 ///
 /// # Errors
 /// As [`open`].
 pub fn open_stream(stream: impl Read, name: &str, options: &Options) -> Result<Core, Error> {
-    from_input(Input::from_stream(stream, Path::new(name))?, options)
+    from_input(Input::from_stream_with(stream, Path::new(name), options)?, options)
 }
 
-/// Opens a core from an input that was opened before.
+/// Reads the core in an opened input.
+///
+/// Takes time in proportion to the number of segments and notes, never to the size of the memory.
 ///
 /// # Errors
-/// As [`open`].
+/// When the input is not a user core of a known system.
 pub fn from_input(input: Input, _options: &Options) -> Result<Core, Error> {
-    if input.kind()? != Kind::Elf {
-        let found = match input.kind()? {
-            Kind::Unknown => {
-                let head = input.exact(0, usize::try_from(input.size().min(8)).unwrap_or(0)).unwrap_or_default();
-                if head.is_empty() { "an empty file".to_owned() } else { format!("{head:02x?}") }
-            }
-            other => format!("a file of kind {other:?}"),
-        };
-        return Err(Error::format(input.name(), 0, "an ELF core (7f 45 4c 46)", found));
-    }
-    let mut gaps = Gaps::default();
-    if let Some(why) = &input.cut_off {
-        gaps.doubts.push(Doubt::new("input", why.as_str()));
-        gaps.truncated_at = Some(input.size());
-    }
-    let header = Header::read(&input, &mut gaps)?;
-    let notes = notes::read(&input, &header, &mut gaps);
-    match dialect(&notes) {
-        Dialect::Linux => Ok(Core::assemble(input, header, notes, gaps)),
-        other => {
-            let found = match other {
-                Dialect::FreeBsd => "the notes of a FreeBSD core, which this version does not read",
-                Dialect::Illumos => "the notes of an illumos core, which this version does not read",
-                Dialect::Other(name) => name,
-                Dialect::Kernel => "a kernel's dump (it has VMCOREINFO)",
-                Dialect::Linux | Dialect::Unknown => "no note that names the system which wrote it",
-            };
-            let at = header.note_segments.first().map_or(0, |s| s.offset);
-            Err(Error::format(input.name(), at, "the notes of a Linux user core", found))
+    Core::read(&input)
+}
+
+/// What every system's reader starts from.
+struct Parts<'p> {
+    source: &'p Source,
+    headers: &'p Headers,
+    index: &'p [notes::NoteRef],
+    memory: &'p CoreMemory,
+    doubts: &'p Doubts,
+}
+
+/// What a system's reader makes of the notes.
+struct Reading {
+    identity: Identity,
+    threads: Vec<Thread>,
+    event: Option<Event>,
+    notes: Vec<Note>,
+    attributes: Vec<Attribute>,
+    open_files: Vec<OpenFile>,
+    files: Vec<FileRange>,
+    outside: Outside,
+}
+
+impl Reading {
+    const fn new(identity: Identity) -> Self {
+        Self {
+            identity,
+            threads: Vec::new(),
+            event: None,
+            notes: Vec::new(),
+            attributes: Vec::new(),
+            open_files: Vec::new(),
+            files: Vec::new(),
+            outside: Outside::Unmapped,
         }
     }
 }
 
-/// Whether an ELF core holds a kernel's memory: its notes say VMCOREINFO, or name QEMU as the writer.
-///
-/// # Errors
-/// The headers cannot be read.
-pub fn is_kernel_dump(input: &Input) -> Result<bool, Error> {
-    let mut gaps = Gaps::default();
-    let Ok(header) = Header::read(input, &mut gaps) else { return Ok(false) };
-    let notes = notes::read(input, &header, &mut gaps);
-    Ok(notes.iter().any(|n| &*n.owner == "VMCOREINFO" || &*n.owner == "QEMU"))
+impl Core {
+    fn read(input: &Input) -> Result<Self, Error> {
+        let source = input.source();
+        let doubts = Doubts::new();
+        doubts.extend(input.doubts().iter().cloned());
+        if !matches!(input.kind(), Kind::UserCore | Kind::KernelCore | Kind::ElfFile) {
+            let expected = "an ELF core (7f 45 4c 46)";
+            return Err(Error::format(source.path(), 0, expected, input.kind().describe()));
+        }
+        let headers = headers::read(source, &doubts)?;
+        let wrong = |offset, found: &str| Err(Error::format(source.path(), offset, "a core of a user program", found));
+        if headers.kind != headers::ET_CORE {
+            return wrong(16, "an ELF file that is no core (a program or a library)");
+        }
+        let index = notes::index(source, &headers, &doubts);
+        let os = match os::decide(&index) {
+            Writer::Known(os) => os,
+            Writer::Kernel => return wrong(0, "the dump of a whole kernel"),
+            Writer::Foreign(owner) => return wrong(0, &format!("a core of another system, with notes of {owner}")),
+            Writer::Silent if headers.segments.iter().any(|s| s.kind == headers::PT_NOTE) || headers.cut => Os::Other,
+            Writer::Silent => return wrong(0, "an ELF core without notes, such as the dump of a whole kernel"),
+        };
+        let (mut memory, covered, mut sums) = CoreMemory::new(source, &headers, 0, &doubts);
+        let parts = Parts { source, headers: &headers, index: &index, memory: &memory, doubts: &doubts };
+        let mut reading = match os {
+            Os::Linux => linux::read(&parts),
+            Os::FreeBsd | Os::Illumos => {
+                return wrong(0, &format!("a core of {}, whose notes cannot be read yet", os.word()));
+            }
+            _ => {
+                doubts.push(Doubt::new("note", "no note says which system wrote this core: no thread can be shown"));
+                Reading::new(Identity::new(Origin::UserCore, Os::Other, os::arch(headers.machine)))
+            }
+        };
+        reading.identity.big_endian = headers.endian == Endian::Big;
+        memory.set_outside(reading.outside);
+        if let Some(at) = unmapped(&reading.event, os) {
+            memory.set_unmapped(at);
+        }
+        let ranges: Vec<_> = reading.files.iter().map(|f| f.range.clone()).collect();
+        sums.filtered = sums.filtered.saturating_add(memory.add_filtered(&ranges));
+        let truncated_at = (sums.promised > source.len() || headers.cut).then_some(source.len());
+        if sums.cut > 0 {
+            doubts.push(Doubt::new(
+                "truncated",
+                format!(
+                    "the core ends at file offset {:#x} and should go on to {:#x}: {:#x} bytes of memory are cut off",
+                    source.len(),
+                    sums.promised,
+                    sums.cut
+                ),
+            ));
+        }
+        let mappings = mappings::build(&covered, &reading.files);
+        let images = mappings::images(&mappings, &memory);
+        let mut core = Self {
+            identity: reading.identity,
+            memory,
+            threads: reading.threads,
+            mappings,
+            images,
+            event: reading.event,
+            notes: reading.notes,
+            attributes: reading.attributes,
+            open_files: reading.open_files,
+            gaps: Gaps { truncated_at, filtered_bytes: sums.filtered, doubts: Vec::new() },
+        };
+        core.gaps.doubts = doubts.into_sorted();
+        Ok(core)
+    }
 }
 
-/// Decides by the set of notes. Types: Linux `include/uapi/linux/elf.h`; illumos `usr/src/uts/common/sys/elf.h`.
-fn dialect(notes: &[RawNote]) -> Dialect {
-    let has = |owner: &str, kind: u32| notes.iter().any(|n| &*n.owner == owner && n.kind == kind);
-    let owner = |owner: &str| notes.iter().any(|n| &*n.owner == owner);
-    if owner("VMCOREINFO") {
-        return Dialect::Kernel;
-    }
-    if owner("FreeBSD") {
-        return Dialect::FreeBsd;
-    }
-    // NT_PSTATUS 10, NT_PSINFO 13, NT_LWPSTATUS 16, NT_LWPSINFO 17, NT_UTSNAME 15: no Linux core has them.
-    if [10, 13, 15, 16, 17].iter().any(|kind| has("CORE", *kind)) {
-        return Dialect::Illumos;
-    }
-    if notes.iter().any(|n| n.owner.starts_with("NetBSD-CORE")) {
-        return Dialect::Other("the notes of a NetBSD core, which this version does not read");
-    }
-    if owner("OpenBSD") {
-        return Dialect::Other("the notes of an OpenBSD core, which this version does not read");
-    }
-    if has("CORE", crate::linux_abi::NT_PRSTATUS) || owner("LINUX") { Dialect::Linux } else { Dialect::Unknown }
+/// The address that the system itself reported as not mapped: `SEGV_MAPERR` is 1 on every system here.
+fn unmapped(event: &Option<Event>, os: Os) -> Option<evidence::Addr> {
+    let signal = event.as_ref()?.signal?;
+    (matches!(os, Os::Linux | Os::FreeBsd | Os::Illumos) && signal.number == 11 && signal.code == Some(1))
+        .then_some(signal.address)?
 }
 
-/// Why bytes behind the end of a segment's file part are missing.
-const NOT_DUMPED: Absent = Absent::Filtered;
+impl Target for Core {
+    fn identity(&self) -> &Identity {
+        &self.identity
+    }
+    fn memory(&self) -> &dyn Memory {
+        &self.memory
+    }
+    fn threads(&self) -> &[Thread] {
+        &self.threads
+    }
+    fn mappings(&self) -> &[Mapping] {
+        &self.mappings
+    }
+    fn images(&self) -> &[ImageHint] {
+        &self.images
+    }
+    fn event(&self) -> Option<&Event> {
+        self.event.as_ref()
+    }
+    fn notes(&self) -> &[Note] {
+        &self.notes
+    }
+    fn attributes(&self) -> &[Attribute] {
+        &self.attributes
+    }
+    fn open_files(&self) -> &[OpenFile] {
+        &self.open_files
+    }
+    fn gaps(&self) -> &Gaps {
+        &self.gaps
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,231 +1,200 @@
-//! Opening of inputs: what a file is by its first bytes, and compressed or streamed ones made seekable.
+//! Opening an input, whatever it lies in: a file, a stream, a compressed file or stream.
 //!
-//! A compressed file, or standard input, is written once into a temporary file that has no name any more (in `TMPDIR`,
-//! or the system's place for such files); runs of zeros become holes, so a sparse core stays sparse.
+//! Input: a path, or a reader. Output: an [`Input`], which can be read at any offset, and its [`Kind`], told from its
+//! content and never from its name. What cannot be read at any offset (pipes, compressed files) is first written into
+//! an unlinked temporary file in which runs of zeros are holes. It does not parse what it opens.
 
+mod compress;
+mod sniff;
+mod source;
 mod spool;
 
+pub use compress::Compression;
+pub use sniff::{Kind, Magic};
+pub use source::Source;
+
 use crate::Error;
+use evidence::Doubt;
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::FileExt;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-/// What the first bytes of a file say that it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the variants are the formats' names")]
-pub enum Kind {
-    Elf,
-    Kdump,
-    FlattenedDump,
-    Minidump,
-    IllumosDump,
-    Gzip,
-    Zstd,
-    Xz,
-    Bzip2,
-    Lz4,
-    /// A script, a text, an archive: nothing this project reads.
-    Unknown,
+/// How many first bytes tell a compression.
+const HEAD: usize = 16;
+
+/// How inputs are opened.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Where streams and unpacked files are kept while they are read. The default is `TMPDIR`, then `/var/tmp` (`/tmp`
+    /// is memory on many systems, and cores are larger than that), then the system's own choice.
+    pub spool_folder: Option<PathBuf>,
+    /// How many bytes of the disk a stream or an unpacked file may take; zeros take none. What comes after the limit is
+    /// absent as truncated. The default is no limit but the disk's.
+    pub spool_limit: Option<u64>,
+    /// Formats that the caller knows, recognised before all others.
+    pub magics: Vec<Magic>,
 }
 
-impl Kind {
-    /// Looks at the first bytes; eight are enough.
-    #[must_use]
-    pub fn of(head: &[u8]) -> Self {
-        const MAGICS: [(&[u8], Kind); 11] = [
-            (b"\x7fELF", Kind::Elf),
-            (b"KDUMP   ", Kind::Kdump),
-            (b"DISKDUMP", Kind::Kdump),
-            (b"makedump", Kind::FlattenedDump),
-            (b"MDMP", Kind::Minidump),
-            (b"\xed\xc8\xfe\xde", Kind::IllumosDump),
-            (b"\x1f\x8b", Kind::Gzip),
-            (b"\x28\xb5\x2f\xfd", Kind::Zstd),
-            (b"\xfd7zXZ\0", Kind::Xz),
-            (b"BZh", Kind::Bzip2),
-            (b"\x04\x22\x4d\x18", Kind::Lz4),
-        ];
-        MAGICS.iter().find(|(magic, _)| head.starts_with(magic)).map_or(Self::Unknown, |(_, kind)| *kind)
-    }
-
-    /// Whether the bytes are to be decompressed first.
-    #[must_use]
-    pub const fn is_compression(self) -> bool {
-        matches!(self, Self::Gzip | Self::Zstd | Self::Xz | Self::Bzip2 | Self::Lz4)
-    }
-}
-
-/// A seekable file, and what is known of how it became one.
+/// An opened input.
 #[derive(Debug)]
 pub struct Input {
-    name: PathBuf,
-    file: File,
-    size: u64,
-    /// The compressed stream or the pipe ended badly: everything before is there.
-    pub cut_off: Option<String>,
+    source: Source,
+    kind: Kind,
+    packed: Vec<Compression>,
+    doubts: Vec<Doubt>,
 }
 
+/// How many layers of compression are taken off. Two are seen in practice (a compressed core in a compressed upload);
+/// more would be an attack.
+const LIMIT_LAYERS: usize = 3;
+/// What messages call standard input.
+const STANDARD_INPUT: &str = "standard input";
+
 impl Input {
-    /// Opens a file; compressed ones are decompressed into a temporary file.
+    /// Opens the file at `path`; `-` is standard input. Compressed ones are unpacked.
     ///
     /// # Errors
-    /// It cannot be read, is a directory, or the temporary file cannot be written.
+    /// When the file cannot be opened or read, is a folder, or when the disk has no room for an unpacked copy.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let io = |source| Error::io(path, "read", source);
-        let mut file = File::open(path).map_err(|e| Error::io(path, "open", e))?;
-        let meta = file.metadata().map_err(io)?;
-        if meta.is_dir() {
-            return Err(Error::io(path, "read", io::ErrorKind::IsADirectory.into()));
-        }
-        if !meta.is_file() && !std::os::unix::fs::FileTypeExt::is_block_device(&meta.file_type()) {
-            return Self::from_stream(file, path);
-        }
-        let mut head = [0; 16];
-        let got = fill(&mut file, &mut head).map_err(io)?;
-        file.seek(SeekFrom::Start(0)).map_err(io)?;
-        let kind = Kind::of(head.get(..got).unwrap_or_default());
-        if kind.is_compression() {
-            let (file, cut_off) = spool::decompress(kind, file, path)?;
-            return Self::spooled(path, file, cut_off);
-        }
-        // The length of a block device is where its end is.
-        let size = file.seek(SeekFrom::End(0)).map_err(io)?;
-        Ok(Self { name: path.to_owned(), file, size, cut_off: None })
+        Self::open_with(path, &Options::default())
     }
 
-    /// Reads a stream to its end into a temporary file; `name` is for messages.
+    /// Opens the file at `path` in a chosen way.
     ///
     /// # Errors
-    /// Nothing could be read, or the temporary file cannot be written.
-    pub fn from_stream(mut stream: impl Read, name: &Path) -> Result<Self, Error> {
-        let mut head = [0; 16];
-        let got = fill(&mut stream, &mut head).map_err(|e| Error::io(name, "read", e))?;
-        let head = head.get(..got).unwrap_or_default();
-        let whole = head.chain(stream);
-        let kind = Kind::of(head);
-        let (file, cut_off) =
-            if kind.is_compression() { spool::decompress(kind, whole, name)? } else { spool::store(whole, name)? };
-        Self::spooled(name, file, cut_off)
+    /// As [`Input::open`].
+    pub fn open_with(path: &Path, options: &Options) -> Result<Self, Error> {
+        if path == Path::new("-") {
+            let name = Path::new(STANDARD_INPUT);
+            return match standard_input_file() {
+                Some(file) => Self::from_file(file, name, options),
+                None => Self::from_stream_with(std::io::stdin().lock(), name, options),
+            };
+        }
+        // Opening a pipe waits for its writer, as every program does.
+        let file = File::open(path).map_err(|e| Error::io(path, "open it", e))?;
+        Self::from_file(file, path, options)
     }
 
-    fn spooled(name: &Path, mut file: File, cut_off: Option<String>) -> Result<Self, Error> {
-        let size = file.seek(SeekFrom::End(0)).map_err(|e| Error::io(name, "measure the temporary copy of", e))?;
-        Ok(Self { name: name.to_owned(), file, size, cut_off })
+    /// Reads a stream from its start to its end, unpacked; `name` is for messages.
+    ///
+    /// # Errors
+    /// When reading fails at once, or when the disk has no room for a copy.
+    pub fn from_stream(stream: impl Read, name: &Path) -> Result<Self, Error> {
+        Self::from_stream_with(stream, name, &Options::default())
+    }
+
+    /// Reads a stream in a chosen way.
+    ///
+    /// # Errors
+    /// As [`Input::from_stream`].
+    pub fn from_stream_with(mut stream: impl Read, name: &Path, options: &Options) -> Result<Self, Error> {
+        let mut head = [0; HEAD];
+        let (got, ended) = spool::fill(&mut stream, &mut head);
+        if let (0, Some(Err(e))) = (got, ended) {
+            return Err(Error::io(name, "read it", e));
+        }
+        let head = head.get(..got).unwrap_or_default();
+        let mut doubts = Vec::new();
+        // What is packed is unpacked on the way: one copy, not two.
+        let layer = Compression::of(head).filter(|_| options.magics.is_empty());
+        let source = spool::spool(head.chain(stream), layer, name, options, &mut doubts)?;
+        Self::unpack(source, layer.into_iter().collect(), options, doubts)
+    }
+
+    fn from_file(mut file: File, path: &Path, options: &Options) -> Result<Self, Error> {
+        let about = file.metadata().map_err(|e| Error::io(path, "look at it", e))?;
+        let kind = about.file_type();
+        if kind.is_dir() {
+            return Err(Error::format(path, 0, "a file", "a folder; name the file in it"));
+        }
+        if kind.is_file() {
+            return Self::unpack(Source::new(file, about.len(), path), Vec::new(), options, Vec::new());
+        }
+        // Block devices have a length that only seeking tells; pipes, sockets and terminals cannot seek.
+        match file.seek(SeekFrom::End(0)) {
+            Ok(len) if len > 0 => Self::unpack(Source::new(file, len, path), Vec::new(), options, Vec::new()),
+            _ => Self::from_stream_with(file, path, options),
+        }
+    }
+
+    /// Takes compression off, layer by layer, and looks at what is left.
+    fn unpack(
+        mut source: Source,
+        mut packed: Vec<Compression>,
+        options: &Options,
+        mut doubts: Vec<Doubt>,
+    ) -> Result<Self, Error> {
+        loop {
+            let head = source.bytes(0, HEAD);
+            let known_to_caller = options.magics.iter().any(|m| m.matches(&source));
+            let layer = Compression::of(&head).filter(|_| !known_to_caller && packed.len() < LIMIT_LAYERS);
+            let Some(layer) = layer else { break };
+            source = spool::unpacked(&source, layer, options, &mut doubts)?;
+            packed.push(layer);
+        }
+        let kind = sniff::sniff(&source, &options.magics);
+        Ok(Self { source, kind, packed, doubts })
+    }
+
+    /// What it is, by its unpacked content.
+    #[must_use]
+    pub const fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The unpacked bytes.
+    #[must_use]
+    pub const fn source(&self) -> &Source {
+        &self.source
+    }
+
+    /// How it was packed, outermost first.
+    #[must_use]
+    pub fn packed(&self) -> &[Compression] {
+        &self.packed
+    }
+
+    /// What went wrong on the way: a compressed file that ends too early, a limit that was reached.
+    #[must_use]
+    pub fn doubts(&self) -> &[Doubt] {
+        &self.doubts
     }
 
     /// Its name, for messages.
     #[must_use]
     pub fn name(&self) -> &Path {
-        &self.name
+        self.source.path()
     }
 
-    /// Bytes from start to end.
+    /// How many bytes it has, unpacked.
     #[must_use]
     pub const fn size(&self) -> u64 {
-        self.size
+        self.source.len()
     }
 
-    /// What it is.
+    /// Reads the longest prefix of `into` that there is at `offset`; see [`Source::read`].
     ///
     /// # Errors
-    /// It cannot be read.
-    pub fn kind(&self) -> Result<Kind, Error> {
-        let mut head = [0; 16];
-        let got = self.read_at(0, &mut head).map_err(|e| Error::io(&self.name, "read", e))?;
-        Ok(Kind::of(head.get(..got).unwrap_or_default()))
-    }
-
-    /// Reads at `offset` until `into` is full or the file ends.
-    ///
-    /// # Errors
-    /// As the operating system says.
-    pub fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<usize> {
-        let mut done = 0_usize;
-        while let Some(rest) = into.get_mut(done..).filter(|r| !r.is_empty()) {
-            match self.file.read_at(rest, offset.saturating_add(evidence::ToU64::to_u64(done))) {
-                Ok(0) => break,
-                Ok(n) => done = done.saturating_add(n),
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(e),
-            }
-        }
-        Ok(done)
-    }
-
-    /// Exactly `length` bytes at `offset`, or `None` when the file ends before; nothing is allocated for more than
-    /// the file has.
-    #[must_use]
-    pub fn exact(&self, offset: u64, length: usize) -> Option<Vec<u8>> {
-        if offset.checked_add(evidence::ToU64::to_u64(length))? > self.size {
-            return None;
-        }
-        let mut bytes = vec![0; length];
-        (self.read_at(offset, &mut bytes).ok()? == length).then_some(bytes)
+    /// None today: what cannot be read ends the prefix.
+    pub fn read_at(&self, offset: u64, into: &mut [u8]) -> std::io::Result<usize> {
+        Ok(self.source.read(offset, into))
     }
 }
 
-/// Reads until `into` is full or the stream ends.
-fn fill(stream: &mut impl Read, into: &mut [u8]) -> io::Result<usize> {
-    let mut done = 0_usize;
-    while let Some(rest) = into.get_mut(done..).filter(|r| !r.is_empty()) {
-        match stream.read(rest) {
-            Ok(0) => break,
-            Ok(n) => done = done.saturating_add(n),
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(done)
+/// Standard input as a file, when it is one (`postfault bt - < core`) and nothing was read from it yet.
+#[cfg(unix)]
+fn standard_input_file() -> Option<File> {
+    use std::os::fd::AsFd;
+    let mut file = File::from(std::io::stdin().as_fd().try_clone_to_owned().ok()?);
+    let about = file.metadata().ok()?;
+    (about.is_file() && file.stream_position().ok()? == 0).then_some(file)
+}
+
+#[cfg(not(unix))]
+fn standard_input_file() -> Option<File> {
+    None
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::io::Write as _;
-
-    #[test]
-    fn every_compression_gives_the_same_bytes() {
-        let plain: Vec<u8> = (0..200_000_u32).flat_map(|n| (n / 7).to_le_bytes()).collect();
-        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-        gzip.write_all(&plain).unwrap();
-        let mut xz = liblzma::write::XzEncoder::new(Vec::new(), 1);
-        xz.write_all(&plain).unwrap();
-        let mut bzip2 = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
-        bzip2.write_all(&plain).unwrap();
-        let mut lz4 = lz4_flex::frame::FrameEncoder::new(Vec::new());
-        lz4.write_all(&plain).unwrap();
-        let forms = [
-            plain.clone(),
-            gzip.finish().unwrap(),
-            zstd::encode_all(&*plain, 1).unwrap(),
-            xz.finish().unwrap(),
-            bzip2.finish().unwrap(),
-            lz4.finish().unwrap(),
-        ];
-        for (n, form) in forms.iter().enumerate() {
-            let input = Input::from_stream(&**form, Path::new("-")).unwrap();
-            assert_eq!(input.size(), 800_000, "form {n}");
-            assert_eq!(input.exact(0, 800_000).unwrap(), plain, "form {n}");
-            assert_eq!(input.cut_off, None, "form {n}");
-            if n > 0 {
-                let half = Input::from_stream(&form[..form.len() / 2], Path::new("-")).unwrap();
-                // The lz4 decoder reports a frame without its end mark as a plain end.
-                assert!(half.cut_off.is_some() || n == 5, "form {n}");
-                let size = usize::try_from(half.size()).unwrap();
-                assert_eq!(half.exact(0, size).unwrap(), plain[..size], "form {n}");
-            }
-        }
-    }
-
-    #[test]
-    fn zeros_become_holes() {
-        use std::os::unix::fs::MetadataExt as _;
-        let stream = b"head".chain(io::repeat(0).take(64 << 20)).chain(&b"tail"[..]);
-        let input = Input::from_stream(stream, Path::new("-")).unwrap();
-        assert_eq!(input.size(), (64 << 20) + 8);
-        assert!(input.file.metadata().unwrap().blocks() * 512 < 4 << 20);
-        assert_eq!(input.exact((64 << 20) + 4, 4).unwrap(), b"tail");
-        assert_eq!(input.exact(input.size() - 1, 2), None);
-    }
-}
+mod tests;

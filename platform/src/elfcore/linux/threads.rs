@@ -1,161 +1,246 @@
-//! Threads out of notes: each `NT_PRSTATUS` begins one, and the notes after it are about it.
+//! The threads: `NT_PRSTATUS` begins one, the notes behind it up to the next one belong to it.
 
-use super::super::notes::RawNote;
-use crate::linux_abi::{
-    NT_ARM_SYSTEM_CALL, NT_ARM_TLS, NT_PRFPREG, NT_PRSTATUS, NT_SIGINFO, NT_X86_XSAVE_LAYOUT, NT_X86_XSTATE, registers,
-    siginfo, xstate,
-};
-use evidence::bytes::{Endian, i32_at, u16_at, u32_at, u64_at};
-use evidence::{Arch, Context, Doubt, Register, Signal, Thread, ThreadId, ThreadState};
-use std::collections::HashSet;
+use super::{By, Parts, is_core};
+use crate::elfcore::notes::NoteRef;
+use crate::elfcore::{LIMIT_THREADS, Reading};
+use crate::linux_abi::registers::{aarch64_vectors, general, in_progress};
+use crate::linux_abi::{self, siginfo, xstate};
+use evidence::bytes::{Endian, i32_at, slice_at, u16_at, u32_at, u64_at};
+use evidence::{Arch, Context, Doubt, Event, Register, Registers, Signal, Thread, ThreadId, ThreadState};
 
-/// Most threads read. Linux's own limit is 2^22 process numbers.
-const LIMIT_THREADS: usize = 1 << 22;
-/// AArch64's thread pointer among [`Registers`](evidence::Registers).
-const TPIDR: Register = Register(36);
+/// `NT_386_TLS`: the GDT entries that thread-local storage is addressed by.
+const NT_386_TLS: u32 = 0x200;
+/// `NT_PRXFPREG`: the FXSAVE area of i386.
+pub(super) const NT_PRXFPREG: u32 = 0x46e6_2b7f;
+/// The largest body of a register note: with AMX, an XSAVE area has 11,008 bytes.
+const LIMIT_REGISTERS: usize = 64 << 10;
 
-/// Where the fields of `struct elf_prstatus` lie (`include/linux/elfcore.h`), by the size of a long.
-struct Layout {
-    pending: usize,
-    mask: usize,
-    long: usize,
-    pid: usize,
-    registers: usize,
-    size: usize,
+/// What `struct elf_prstatus` says (`include/linux/elfcore.h`, `include/uapi/linux/elfcore.h`).
+struct Status {
+    signal: Signal,
+    current: i32,
+    pending: u64,
+    held: u64,
+    tid: u64,
+    registers: Option<(Registers, Option<u64>)>,
 }
 
-const LAYOUT_64: Layout = Layout { pending: 16, mask: 24, long: 8, pid: 32, registers: 112, size: 0 };
-const LAYOUT_32: Layout = Layout { pending: 16, mask: 20, long: 4, pid: 24, registers: 72, size: 0 };
-
-fn layout(arch: Arch) -> Layout {
-    match arch {
-        Arch::X86_64 => Layout { size: registers::X86_64_SIZE, ..LAYOUT_64 },
-        Arch::X86 => Layout { size: registers::X86_SIZE, ..LAYOUT_32 },
-        Arch::Arm => Layout { size: registers::ARM_SIZE, ..LAYOUT_32 },
-        Arch::Aarch64 | Arch::Other => Layout { size: registers::AARCH64_SIZE, ..LAYOUT_64 },
+/// Reads all threads and the event; gives each note of the index the thread it stands behind.
+pub(super) fn read(parts: &Parts<'_>, arch: Arch, by: By, reading: &mut Reading) -> Vec<Option<ThreadId>> {
+    let layout = parts.index.iter().find(|n| n.kind == linux_abi::NT_X86_XSAVE_LAYOUT && &*n.owner == "LINUX");
+    let layout = layout.map(|n| xstate::Layout::from_note(&n.prefix(parts.source, LIMIT_REGISTERS)));
+    let mut owners: Vec<Option<ThreadId>> = Vec::with_capacity(parts.index.len());
+    let starts: Vec<usize> =
+        (0..).zip(parts.index).filter(|(_, n)| is_core(n, linux_abi::NT_PRSTATUS)).map(|(i, _)| i).collect();
+    if starts.len() > LIMIT_THREADS {
+        let why = format!("the core has {} threads; the first {LIMIT_THREADS} are kept", starts.len());
+        parts.doubts.push(Doubt::new("threads", why));
     }
-}
-
-/// The threads, and for each note the thread that it is about.
-pub(super) fn read(notes: &[RawNote], arch: Arch, doubts: &mut Vec<Doubt>) -> (Vec<Thread>, Vec<Option<ThreadId>>) {
-    let xsave = notes
-        .iter()
-        .find(|n| n.kind == NT_X86_XSAVE_LAYOUT && &*n.owner == "LINUX")
-        .map(|n| xstate::Layout::from_note(&n.body));
-    let mut threads: Vec<Thread> = Vec::new();
-    let mut seen = HashSet::new();
-    let mut owners = Vec::with_capacity(notes.len());
-    for note in notes {
-        if &*note.owner == "CORE" && note.kind == NT_PRSTATUS {
-            if threads.len() >= LIMIT_THREADS {
-                doubts.push(Doubt::new("threads", format!("more than {LIMIT_THREADS} threads; the rest was not read")));
-                break;
-            }
-            match status(&note.body, arch) {
-                Some(thread) => {
-                    if !seen.insert(thread.id) {
-                        doubts.push(Doubt::new("threads", format!("two threads have the number {}", thread.id.0)));
-                    }
-                    threads.push(thread);
-                }
-                None => doubts.push(Doubt::new(
-                    "threads",
-                    format!("an NT_PRSTATUS note of {} bytes is too short for this machine", note.body.len()),
-                )),
-            }
-            owners.push(threads.last().map(|t| t.id));
+    if starts.is_empty() {
+        parts.doubts.push(Doubt::new("threads", "the core has no notes of threads: there are no registers"));
+    }
+    owners.resize(starts.first().copied().unwrap_or(parts.index.len()), None);
+    let ends = starts.iter().skip(1).copied().chain([parts.index.len()]);
+    for (n, (start, end)) in starts.iter().copied().zip(ends).enumerate() {
+        let notes = parts.index.get(start..end).unwrap_or_default();
+        if n >= LIMIT_THREADS {
+            owners.resize(end, None);
             continue;
         }
-        let Some(thread) = threads.last_mut() else {
-            owners.push(None);
+        let Some((status_note, others)) = notes.split_first() else { continue };
+        let body = status_note.prefix(parts.source, LIMIT_REGISTERS);
+        let Some(status) = status(parts, arch, &body) else {
+            let why = format!("the state of thread {n} at file offset {:#x} is cut or unknown", status_note.at);
+            parts.doubts.push(Doubt::new("threads", why));
+            owners.resize(end, None);
             continue;
         };
-        let about_thread = more(thread, note, arch, xsave);
-        owners.push(about_thread.then_some(thread.id));
+        let id = ThreadId(status.tid);
+        owners.resize(end, Some(id));
+        let thread = thread(parts, arch, layout, &status, others);
+        if n == 0 {
+            reading.event = event(parts, by, &status, &thread);
+        }
+        reading.threads.push(thread);
     }
-    owners.resize(notes.len(), None);
-    (threads, owners)
+    if by == By::Debugger {
+        process_wide(parts.index, &mut owners);
+    }
+    owners
 }
 
-fn status(body: &[u8], arch: Arch) -> Option<Thread> {
-    let le = Endian::Little;
-    let layout = layout(arch);
-    let area = body.get(layout.registers..layout.registers.checked_add(layout.size)?)?;
-    let machine = if arch == Arch::Arm {
-        Arch::Aarch64
-    } else if arch == Arch::X86 {
-        Arch::X86_64
-    } else {
-        arch
-    };
-    let general = registers::general(machine, area)?;
-    let id = ThreadId(u64::from(u32_at(body, layout.pid, le)?));
-    let mut thread = Thread::new(id, Context::Lwp, general.registers);
-    let long = |at: usize| match layout.long {
-        4 => u32_at(body, at, le).map(u64::from),
-        _ => u64_at(body, at, le),
-    };
-    thread.signal_pending = long(layout.pending);
-    thread.signal_mask = long(layout.mask);
-    let number = i32::from(u16_at(body, 12, le)?);
-    if number != 0 {
-        thread.signal =
-            Some(Signal { number, code: None, errno: None, address: None, sender_pid: None, sender_uid: None });
+/// gdb writes the facts of the process behind its last thread.
+fn process_wide(index: &[NoteRef], owners: &mut [Option<ThreadId>]) {
+    for (note, owner) in index.iter().zip(owners) {
+        if matches!(note.kind, linux_abi::NT_AUXV | super::NT_FILE | super::NT_PRPSINFO) {
+            *owner = None;
+        }
     }
-    let in_call = general.result.is_some_and(registers::in_progress);
-    if let Some(call) = general.entered_by.filter(|_| in_call) {
-        thread.state = Some(ThreadState { system_call: Some(call), ..ThreadState::default() });
-    }
-    Some(thread)
 }
 
-/// Takes in a note that follows a thread's `NT_PRSTATUS`; says whether it is about the thread.
-fn more(thread: &mut Thread, note: &RawNote, arch: Arch, xsave: Option<xstate::Layout>) -> bool {
-    let arch = if arch == Arch::Other { Arch::Other } else { thread.registers.arch };
-    match (&*note.owner, note.kind) {
-        ("CORE", NT_SIGINFO) => {
-            // The kernel writes one, for the signal that killed the process; gdb writes one for each thread.
-            if let Some(signal) = siginfo::decode(&note.body, arch.pointer_size()) {
-                if thread.signal.is_none_or(|s| s.number == signal.number) {
-                    thread.signal = Some(signal);
+fn status(parts: &Parts<'_>, arch: Arch, body: &[u8]) -> Option<Status> {
+    let (wide, e) = (parts.headers.wide, parts.headers.endian);
+    // Signal sets and times are `long`s: 8 bytes in 64-bit programs, else 4.
+    let set = |at| if wide { u64_at(body, at, e) } else { u32_at(body, at, e).map(u64::from) };
+    let (pid_at, regs_at, held_at) = if wide { (32_usize, 112_usize, 24_usize) } else { (24, 72, 20) };
+    // Behind the registers: `pr_fpvalid` and padding.
+    let size = match (arch, wide) {
+        (Arch::X86_64, _) => linux_abi::registers::X86_64_SIZE,
+        (Arch::X86, false) => linux_abi::registers::X86_SIZE,
+        (Arch::Aarch64, true) => linux_abi::registers::AARCH64_SIZE,
+        (Arch::Arm, false) => linux_abi::registers::ARM_SIZE,
+        _ => 0,
+    };
+    let raw = if e == Endian::Little { slice_at(body, regs_at, size).filter(|r| !r.is_empty()) } else { None };
+    let registers = raw.and_then(|r| general(arch, r)).map(|g| {
+        let call = g.entered_by.filter(|_| g.result.is_some_and(in_progress));
+        (g.registers, call)
+    });
+    Some(Status {
+        signal: Signal {
+            number: i32_at(body, 0, e)?,
+            code: Some(i32_at(body, 4, e)?),
+            errno: Some(i32_at(body, 8, e)?),
+            address: None,
+            sender_pid: None,
+            sender_uid: None,
+        },
+        current: i32::from(u16_at(body, 12, e)?),
+        pending: set(16)?,
+        held: set(held_at)?,
+        tid: u32_at(body, pid_at, e).map(u64::from)?,
+        registers,
+    })
+}
+
+fn thread(
+    parts: &Parts<'_>,
+    arch: Arch,
+    layout: Option<xstate::Layout>,
+    status: &Status,
+    others: &[NoteRef],
+) -> Thread {
+    let id = ThreadId(status.tid);
+    let mut system_call = None;
+    let registers = match &status.registers {
+        Some((registers, call)) => {
+            system_call = *call;
+            registers.clone()
+        }
+        None => {
+            let why = format!("the registers of thread {} are cut, or of an architecture not known here", id.0);
+            parts.doubts.push(Doubt::new("registers", why));
+            Registers::new(arch)
+        }
+    };
+    let mut thread = Thread::new(id, Context::Lwp, registers);
+    thread.signal_mask = Some(status.held);
+    thread.signal_pending = Some(status.pending);
+    let little = parts.headers.endian == Endian::Little;
+    let mut legacy = None;
+    for note in others.iter().filter(|_| little) {
+        let body = || note.prefix(parts.source, LIMIT_REGISTERS);
+        match (&*note.owner, note.kind) {
+            ("CORE", linux_abi::NT_SIGINFO) => {
+                thread.signal = siginfo::decode(&body(), if parts.headers.wide { 8 } else { 4 });
+            }
+            ("CORE", linux_abi::NT_PRFPREG) if arch == Arch::Aarch64 => {
+                thread.registers.vectors = aarch64_vectors(&body());
+            }
+            ("CORE", linux_abi::NT_PRFPREG) if arch == Arch::X86_64 => legacy = xstate::fxsave_vectors(arch, &body()),
+            ("LINUX", NT_PRXFPREG) => legacy = xstate::fxsave_vectors(arch, &body()),
+            ("LINUX", linux_abi::NT_X86_XSTATE) => {
+                let area = body();
+                if plausible(&area) {
+                    let layout = layout.unwrap_or_else(|| xstate::Layout::guess(area.len()));
+                    thread.registers.vectors = xstate::vectors(arch, &area, layout);
+                } else {
+                    let why = format!(
+                        "the XSAVE area of thread {} at file offset {:#x} contradicts itself; AVX registers are absent",
+                        id.0, note.at
+                    );
+                    parts.doubts.push(Doubt::new("registers", why));
                 }
-            } else if let Some(0) = i32_at(&note.body, 0, Endian::Little) {
-                thread.signal = None;
             }
-            true
-        }
-        ("CORE", NT_PRFPREG) => {
-            let vectors = match arch {
-                Arch::Aarch64 => registers::aarch64_vectors(&note.body),
-                Arch::X86_64 => xstate::fxsave_vectors(arch, &note.body),
-                _ => None,
-            };
-            if thread.registers.vectors.is_none() {
-                thread.registers.vectors = vectors;
+            ("LINUX", linux_abi::NT_ARM_TLS) if arch == Arch::Aarch64 => {
+                if let Some(base) = u64_at(&body(), 0, Endian::Little) {
+                    thread.registers.set(Register(36), base);
+                }
             }
-            true
-        }
-        ("LINUX", NT_X86_XSTATE) => {
-            let layout = xsave.unwrap_or_else(|| xstate::Layout::guess(note.body.len()));
-            if let Some(vectors) = xstate::vectors(arch, &note.body, layout) {
-                thread.registers.vectors = Some(vectors);
+            ("LINUX", linux_abi::NT_ARM_SYSTEM_CALL) => {
+                let result = thread.registers.get(Register(0)).map(u64::cast_signed);
+                let number = i32_at(&body(), 0, Endian::Little).and_then(|n| u64::try_from(n).ok());
+                system_call = number.filter(|_| result.is_some_and(in_progress));
             }
-            true
+            ("LINUX", NT_386_TLS) if arch == Arch::X86 => set_gs_base(&mut thread.registers, &body()),
+            _ => {}
         }
-        ("LINUX", NT_ARM_TLS) => {
-            if let Some(base) = u64_at(&note.body, 0, Endian::Little) {
-                thread.registers.set(TPIDR, base);
-            }
-            true
-        }
-        ("LINUX", NT_ARM_SYSTEM_CALL) => {
-            if let Some(call) = i32_at(&note.body, 0, Endian::Little).and_then(|n| u64::try_from(n).ok()) {
-                thread.state = Some(ThreadState { system_call: Some(call), ..ThreadState::default() });
-            }
-            true
-        }
-        // NT_386_TLS and everything else of the processor.
-        ("LINUX", kind) => kind != NT_X86_XSAVE_LAYOUT,
-        _ => false,
     }
+    if thread.registers.vectors.is_none() {
+        thread.registers.vectors = legacy;
+    }
+    if system_call.is_some() {
+        thread.state = Some(ThreadState { word: "in-system-call".into(), system_call, wait_channel: None });
+    }
+    thread
+}
+
+/// Whether an XSAVE area is one. Kernels before 5.7 could write uninitialised memory into this note (CVE-2020-10732;
+/// seen: a line of the audit log), so the header is checked as the processor itself does: SDM volume 1, 13.4.2 and 13.8.1.
+fn plausible(area: &[u8]) -> bool {
+    let long = |at| u64_at(area, at, Endian::Little);
+    let (Some(enabled), Some(in_use), Some(compacted)) = (long(464), long(512), long(520)) else { return false };
+    // XCR0: x87 always on; bits above 19 are not user components of any processor.
+    let reserved = area.get(528..576).is_some_and(|r| r.iter().all(|b| *b == 0));
+    enabled & 1 == 1 && enabled >> 20 == 0 && in_use & !enabled == 0 && compacted == 0 && reserved
+}
+
+/// The base of i386's gs: the entry that the selector names, out of `struct user_desc` (entry number, base, limit, flags;
+/// `arch/x86/include/uapi/asm/ldt.h`).
+fn set_gs_base(registers: &mut Registers, body: &[u8]) {
+    let Some(selector) = registers.get(Register(45)) else { return };
+    for entry in body.chunks_exact(16) {
+        let word = |at| u32_at(entry, at, Endian::Little).map(u64::from);
+        if let (Some(number), Some(base)) = (word(0), word(4))
+            && number != 0
+            && number == (selector & 0xffff) >> 3
+        {
+            registers.set(Register(58), base);
+        }
+    }
+}
+
+/// Signals that end a program with a core by default (signal(7)).
+const FATAL: [i32; 9] = [3, 4, 6, 7, 8, 11, 24, 25, 31];
+
+/// Why the process stopped. A core of the kernel always has a signal that killed it. gdb also writes cores of healthy
+/// processes that it stopped itself: only a signal that kills is an event there, and the trap of a breakpoint is not.
+fn event(parts: &Parts<'_>, by: By, status: &Status, thread: &Thread) -> Option<Event> {
+    let stated = if status.current != 0 { status.current } else { status.signal.number };
+    let signal = match thread.signal {
+        Some(info) if by == By::Debugger => Some(info).filter(|s| s.number == stated),
+        Some(info) => {
+            if stated != 0 && info.number != stated {
+                let why = format!(
+                    "thread {} was stopped by signal {stated} by its state, and by {} by its siginfo, which is used",
+                    thread.id.0, info.number
+                );
+                parts.doubts.push(Doubt::new("event", why));
+            }
+            Some(info)
+        }
+        None => None,
+    };
+    let plain = || Signal {
+        number: stated,
+        // `elf_siginfo` is filled with the number only (`fill_prstatus`), so its code says nothing.
+        code: status.signal.code.filter(|c| *c != 0 && status.signal.number == stated),
+        errno: None,
+        ..status.signal
+    };
+    let signal = signal.or_else(|| (stated != 0).then(plain))?;
+    if by == By::Debugger && !FATAL.contains(&signal.number) {
+        return None;
+    }
+    Some(Event { thread: Some(thread.id), signal: Some(signal), ..Event::default() })
 }
