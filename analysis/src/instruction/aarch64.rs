@@ -371,3 +371,129 @@ fn exclusive(view: &View<'_>, word: u32, mode: u32) -> Option<Decoded> {
     }
     Some(decoded)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use snapshot_format::Snapshot;
+    use snapshot_format::schema::{MemoryExtent, RegisterValue, Thread};
+    use std::process::Command;
+
+    fn snapshot(words: &[u32]) -> Snapshot {
+        let mut s = Snapshot::default();
+        s.identity.arch = "aarch64".into();
+        s.threads = vec![Thread { id: 1, faulting: true, ..Thread::default() }];
+        let bytes: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
+        s.memory = vec![MemoryExtent { address: 0, length: bytes.len() as u64, bytes, ..MemoryExtent::default() }];
+        let register = |name: String, value| RegisterValue { thread: 1, frame: 0, name, value };
+        s.registers = (0..31).map(|n| register(format!("x{n}"), 0x1_0000 * (n + 1))).collect();
+        s.registers.push(register("sp".into(), 0xffff_0000));
+        s
+    }
+
+    fn check(word: u32, text: &str, address: Option<u64>, access: Access, size: u64) {
+        let s = snapshot(&[word]);
+        let view = View::new(&s);
+        let decoded = decode(&view, 0).unwrap_or_else(|| panic!("{text} is not decoded"));
+        assert_eq!(decoded.text, text);
+        let operand = &decoded.operands[0];
+        assert_eq!((operand.address, operand.access, operand.size), (address, access, size), "{text}");
+    }
+
+    #[test]
+    fn addresses_are_computed_from_registers() {
+        check(0xf940_1400, "ldr x0, [x0, #40]", Some(0x1_0028), Access::Read, 8);
+        check(0xb900_0041, "str w1, [x2]", Some(0x3_0000), Access::Write, 4);
+        check(0xa9be_7bfd, "stp x29, x30, [sp, #-32]!", Some(0xfffe_ffe0), Access::Write, 16);
+        check(0xa8c2_7bfd, "ldp x29, x30, [sp], #32", Some(0xffff_0000), Access::Read, 16);
+        check(0xf862_7820, "ldr x0, [x1, x2, lsl #3]", Some(0x2_0000 + 8 * 0x3_0000), Access::Read, 8);
+        check(0x3862_6820, "ldrb w0, [x1, x2]", Some(0x5_0000), Access::Read, 1);
+        check(0x3dc0_0420, "ldr q0, [x1, #16]", Some(0x2_0010), Access::Read, 16);
+        check(0xc85f_7c41, "ldxr x1, [x2]", Some(0x3_0000), Access::Read, 8);
+        check(0xf85f_8020, "ldur x0, [x1, #-8]", Some(0x1_fff8), Access::Read, 8);
+    }
+
+    #[test]
+    fn branches_and_traps_are_known() {
+        let s = snapshot(&[0xd63f_0020, 0xd65f_03c0, 0xd420_0020, 0x0000_0000]);
+        let view = View::new(&s);
+        let kinds: Vec<Kind> = [0, 4, 8, 12].iter().map(|pc| decode(&view, *pc).unwrap().kind).collect();
+        assert_eq!(kinds[0], Kind::Branch { target: Some(0x2_0000), returns: false });
+        assert_eq!(kinds[1], Kind::Branch { target: Some(0x1f_0000), returns: true });
+        assert_eq!((&kinds[2], &kinds[3]), (&Kind::Trap, &Kind::Trap));
+    }
+
+    /// What LLVM calls otherwise: plain spellings of aliases, numbers and brackets.
+    fn plain(text: &str) -> String {
+        let text = text.split("//").next().unwrap_or("").split(" <").next().unwrap_or("").trim().replace('\t', " ");
+        text.split_whitespace().collect::<Vec<_>>().join(" ").replace(", #0]", "]").replace(" ret x30", " ret")
+    }
+
+    /// Numbers in one spelling, so that `#0x28` and `#40` are equal.
+    fn decimal(text: &str) -> String {
+        let mut out = String::new();
+        let mut rest = text;
+        while let Some((head, tail)) = rest.split_once("0x") {
+            out.push_str(head);
+            let end = tail.find(|c: char| !c.is_ascii_hexdigit()).unwrap_or(tail.len());
+            out.push_str(&u64::from_str_radix(&tail[..end], 16).map_or("?".into(), |n| n.to_string()));
+            rest = &tail[end..];
+        }
+        out.push_str(rest);
+        out
+    }
+
+    /// Whatever is decoded here must read as LLVM reads it.
+    #[test]
+    fn llvm_reads_the_same() {
+        let mut seed = 0x9e37_79b9_u32;
+        let mut random = || {
+            seed ^= seed << 13;
+            seed ^= seed >> 17;
+            seed ^= seed << 5;
+            seed
+        };
+        let words: Vec<u32> = (0..40_000).map(|_| (random() & !0x0200_0000) | 0x0800_0000).collect();
+        let folder = tempfile::tempdir().unwrap();
+        let (source, object) = (folder.path().join("a.s"), folder.path().join("a.o"));
+        let lines: String = words.iter().map(|w| format!(".inst {w:#x}\n")).collect();
+        std::fs::write(&source, lines).unwrap();
+        let run = |names: [&str; 2], arguments: &[&std::ffi::OsStr]| {
+            names.iter().find_map(|n| Command::new(n).args(arguments).output().ok())
+        };
+        let arguments = ["-triple=aarch64", "-mattr=+v8.2a", "-filetype=obj", "-o"].map(std::ffi::OsStr::new);
+        let arguments = [&arguments[..], &[object.as_os_str(), source.as_os_str()]].concat();
+        if run(["llvm-mc", "llvm-mc-14"], &arguments).is_none_or(|o| !o.status.success()) {
+            println!("skipped: no llvm-mc");
+            return;
+        }
+        let arguments = ["-d", "--no-show-raw-insn", "--mattr=+v8.2a"].map(std::ffi::OsStr::new);
+        let arguments = [&arguments[..], &[object.as_os_str()]].concat();
+        let Some(output) = run(["llvm-objdump", "llvm-objdump-14"], &arguments) else {
+            println!("skipped: no llvm-objdump");
+            return;
+        };
+        let s = snapshot(&words);
+        let view = View::new(&s);
+        let (mut compared, mut missed, mut wrong) = (0, 0, Vec::new());
+        for line in String::from_utf8_lossy(&output.stdout).lines() {
+            let Some((address, text)) = line.trim().split_once(':') else { continue };
+            let Ok(pc) = u64::from_str_radix(address.trim(), 16) else { continue };
+            let theirs = decimal(&plain(text));
+            match decode(&view, pc) {
+                Some(ours) => {
+                    compared += 1;
+                    let ours = decimal(&plain(&ours.text));
+                    if ours != theirs && wrong.len() < 40 {
+                        wrong.push(format!("{:#010x}: {ours:?}, LLVM says {theirs:?}", words[(pc / 4) as usize]));
+                    }
+                }
+                None if theirs.starts_with("ld") || theirs.starts_with("st") => missed += 1,
+                None => {}
+            }
+        }
+        println!("{compared} compared, {missed} loads and stores left undecoded");
+        assert!(wrong.is_empty(), "{compared} compared:\n{}", wrong.join("\n"));
+        assert!(compared > 8_000, "{compared}");
+    }
+}
