@@ -102,16 +102,21 @@ impl<'a> Case<'a> {
 
     /// The first frame outside of `from` that is neither machinery nor allocator: the one to look at.
     pub(crate) fn culprit(&self, from: usize) -> Option<usize> {
-        let names = self.names.get(from..)?;
-        let found = names.iter().position(|n| match n.as_deref() {
-            Some(name) => !crate::machinery::is_messenger(name) && !crate::machinery::is_allocator(name),
-            None => true,
-        })?;
-        let at = from.saturating_add(found);
+        let frames = from..self.names.len();
+        let at = frames.into_iter().find(|at| !self.is_machinery(*at))?;
         // Reaching the outside means that nothing of the program is on the stack.
         match self.names.get(at)?.as_deref().and_then(part) {
             Some(Part::Start) => None,
             _ => Some(at),
+        }
+    }
+
+    /// Whether the frame only carries the stop out: by its name, or, nameless, as part of the runtime.
+    pub(crate) fn is_machinery(&self, frame: usize) -> bool {
+        match self.names.get(frame).map(Option::as_deref) {
+            Some(Some(name)) => crate::machinery::is_messenger(name) || crate::machinery::is_allocator(name),
+            Some(None) => self.view.frames.get(frame).is_some_and(|f| self.view.in_runtime(f)),
+            None => false,
         }
     }
 

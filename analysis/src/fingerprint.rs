@@ -65,7 +65,7 @@ fn names(view: &View<'_>, class: &str) -> Vec<String> {
         })
         .collect();
     let whole = physical.as_slice();
-    let top = whole.get(messengers(whole, class)..).unwrap_or(whole);
+    let top = whole.get(messengers(view, whole, class)..).unwrap_or(whole);
     let end = top.iter().position(|(_, n)| part(n) == Some(Part::Start)).unwrap_or(top.len());
     let own = top.get(..end).unwrap_or(top);
     // A stack of nothing but machinery is named by it.
@@ -77,7 +77,7 @@ fn names(view: &View<'_>, class: &str) -> Vec<String> {
 }
 
 /// How many frames at the top only carry the stop out: the signal's trampoline and what called abort.
-fn messengers(frames: &[(&Frame, Rc<str>)], class: &str) -> usize {
+fn messengers(view: &View<'_>, frames: &[(&Frame, Rc<str>)], class: &str) -> usize {
     let heap = matches!(class, "double-free" | "invalid-free" | "heap-corruption");
     let raised = frames.first().is_some_and(|(_, n)| is_messenger(n));
     let mut skip = 0_usize;
@@ -86,7 +86,14 @@ fn messengers(frames: &[(&Frame, Rc<str>)], class: &str) -> usize {
         skip = trampoline.saturating_add(1);
     }
     let rest = frames.get(skip..).unwrap_or(&[]);
-    let more = rest.iter().take_while(|(f, n)| f.signal_frame || is_messenger(n) || (heap && is_allocator(n))).count();
+    let more = rest
+        .iter()
+        .take_while(|(f, n)| {
+            // What aborts in a runtime without symbols is as little the bug as with them.
+            let nameless = raised && f.function.is_none() && view.in_runtime(f);
+            f.signal_frame || is_messenger(n) || (heap && is_allocator(n)) || nameless
+        })
+        .count();
     skip.saturating_add(more)
 }
 

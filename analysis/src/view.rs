@@ -250,6 +250,13 @@ impl<'a> View<'a> {
         Some(basename(&self.snapshot.modules.get(row)?.path))
     }
 
+    /// Whether the frame is in the C or C++ runtime, which distributions ship without symbols of internal functions.
+    pub(crate) fn in_runtime(&self, frame: &Frame) -> bool {
+        let mapped = || self.mapping(frame.pc).and_then(|m| m.path.as_deref()).map(basename);
+        let Some(name) = self.module_name(frame.module).or_else(mapped) else { return false };
+        RUNTIMES.iter().any(|r| name.strip_prefix(r).is_some_and(|rest| rest.starts_with(['.', '-'])))
+    }
+
     /// The frame's function, or its module and offset, for sentences.
     pub(crate) fn frame_label(&self, frame: &Frame) -> String {
         if let Some(function) = &frame.function {
@@ -266,6 +273,10 @@ impl<'a> View<'a> {
 /// How many overlapping extents are tried for one read: a capture writes none that overlap, and a forged snapshot must
 /// not make every read linear.
 const LIMIT_OVERLAP: usize = 16;
+
+/// File names, up to the first dot or dash, of the libraries that abort, throw and unwind.
+const RUNTIMES: [&str; 9] =
+    ["libc", "libstdc++", "libc++", "libc++abi", "libcxxrt", "libgcc_s", "libpthread", "libthr", "ld"];
 
 /// The part of a path after its last separator of either kind.
 pub(crate) fn basename(path: &str) -> &str {

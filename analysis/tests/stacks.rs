@@ -83,6 +83,23 @@ fn what_raised_the_signal_is_skipped() {
     assert_eq!(analysis::fingerprint(&assertion.0).unwrap().frames, ["check_pod", "main"]);
     let handler = Crash::abort().frames(&["raise", "abort", "on_crash"]).trampoline().frames(&["check_pod", "main"]);
     assert_eq!(analysis::fingerprint(&handler.0).unwrap().frames, ["check_pod", "main"]);
+    let stripped = Crash::abort().frames(&["raise", "abort"]).frame_at(LIBC, "").frame_at(LIBC + 8, "").frames(&[
+        "std::terminate()",
+        "__cxa_throw",
+        "check_pod",
+        "main",
+    ]);
+    let named = Crash::abort().frames(&[
+        "raise",
+        "abort",
+        "__gnu_cxx::__verbose_terminate_handler()",
+        "__cxxabiv1::__terminate(void (*)())",
+        "std::terminate()",
+        "__cxa_throw",
+        "check_pod",
+        "main",
+    ]);
+    assert_eq!(value(&stripped), value(&named));
     let only = Crash::abort().frames(&["raise", "abort"]);
     assert_eq!(analysis::fingerprint(&only.0).unwrap().frames, ["raise", "abort"]);
     let heap = Crash::abort().frames(&[

@@ -15,14 +15,15 @@ pub(super) fn check(case: &Case<'_>) -> Option<Verdict> {
         "terminating due to uncaught exception",
         "terminating with uncaught",
     ]);
-    let throw = top(case, |n| {
-        matches!(n, "__cxa_throw" | "__cxa_rethrow" | "_Unwind_RaiseException" | "_Unwind_Resume_or_Rethrow")
-    });
-    if message.is_none() && (terminate.is_none() || throw.is_none()) {
+    let throw = top(case, |n| matches!(n, "__cxa_throw" | "__cxa_rethrow"))
+        .or_else(|| top(case, |n| matches!(n, "_Unwind_RaiseException" | "_Unwind_Resume_or_Rethrow")));
+    // Without symbols, terminate's own functions have no names; then nothing but the runtime may be before the throw.
+    let direct = throw.is_some_and(|t| t > 0 && (0..t).all(|f| case.is_machinery(f)));
+    if message.is_none() && !direct && (terminate.is_none() || throw.is_none()) {
         return None;
     }
     // A thrower further out than the terminate is what terminated; the other order is a handler that threw.
-    if message.is_none() && throw < terminate {
+    if message.is_none() && terminate.is_some() && throw < terminate {
         return None;
     }
     let from = throw.or(terminate).map_or(0, |f| f.saturating_add(1));
@@ -36,10 +37,12 @@ pub(super) fn check(case: &Case<'_>) -> Option<Verdict> {
     let what = case.view.attribute("cxx.exception.what").or_else(|| what(case));
     let named = type_name.map_or_else(|| "an exception".to_owned(), |t| format!("an exception of type {t}"));
     let said = what.map_or_else(String::new, |w| format!(": {w}"));
-    let noexcept = top(case, |n| matches!(n, "__cxa_call_terminate" | "__clang_call_terminate"));
+    // The personality routine runs only where a frame has something to say about the exception.
+    let noexcept =
+        top(case, |n| matches!(n, "__cxa_call_terminate" | "__clang_call_terminate" | "__gxx_personality_v0"));
     let fate = if noexcept.is_some() { "left a function that promises to throw nothing" } else { "was caught nowhere" };
     Some(
-        Verdict::new(case, "uncaught-exception", if terminate.is_some() { 0.97 } else { 0.85 })
+        Verdict::new(case, "uncaught-exception", if terminate.is_some() || direct { 0.97 } else { 0.85 })
             .frame(culprit)
             .text(format!("{named} {fate}{place}{said}"))
             .because_if(terminate.map(|f| format!("{} is on the stack", case.place_of(f))))

@@ -45,8 +45,8 @@ pub(super) fn check(case: &Case<'_>) -> Option<Verdict> {
         .because_if(report_phrase(case))
         .because(where_sp)
         .because_if(guard(case, address))
-        .because_if(limit(case, &stack))
-        .but_if(room_left(case, &stack));
+        .because_if(limit(case, &stack, address))
+        .but_if(room_left(case, &stack, address));
     Some(describe_recursion(case, verdict).security(Security::Low, "the guard below the stack stopped it"))
 }
 
@@ -178,21 +178,25 @@ fn soft_limit(case: &Case<'_>) -> Option<u64> {
     line.strip_prefix("Max stack size")?.split_whitespace().next()?.parse().ok()
 }
 
-fn limit(case: &Case<'_>, stack: &Range) -> Option<String> {
+fn limit(case: &Case<'_>, stack: &Range, address: u64) -> Option<String> {
     let size = stack.end.wrapping_sub(stack.start);
+    let needed = stack.end.wrapping_sub(address);
     match soft_limit(case).filter(|_| stack.main) {
+        Some(limit) if needed > limit => {
+            Some(format!("the access needs a stack of {needed} bytes; its limit (RLIMIT_STACK) is {limit}"))
+        }
         Some(limit) => Some(format!("the stack has {size} bytes; its limit (RLIMIT_STACK) is {limit}")),
         None => Some(format!("the stack has {size} bytes")),
     }
 }
 
 /// The main stack grows by itself until its limit: an early end needs another explanation.
-fn room_left(case: &Case<'_>, stack: &Range) -> Option<String> {
+fn room_left(case: &Case<'_>, stack: &Range, address: u64) -> Option<String> {
     let limit = soft_limit(case).filter(|_| stack.main)?;
-    let size = stack.end.wrapping_sub(stack.start);
+    let needed = stack.end.wrapping_sub(address);
     // The kernel keeps a gap of 256 pages above the next mapping.
-    let near = limit.saturating_sub(size) < 0x20_0000;
-    (!near).then(|| format!("the stack might have grown by {} bytes more before its limit", limit.saturating_sub(size)))
+    let room = limit.checked_sub(needed).filter(|room| *room > 0x20_0000)?;
+    Some(format!("the stack might have grown by {room} bytes more before its limit"))
 }
 
 /// Rust's runtime catches the fault on its own signal stack, says so, and aborts.

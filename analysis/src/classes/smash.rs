@@ -54,10 +54,12 @@ fn fortify(case: &Case<'_>) -> Option<Verdict> {
     }
     let function = top(case, is_fortified);
     let from = function.or(frame).map_or(0, |f| f.saturating_add(1));
-    let culprit = case.culprit(from);
-    let place = culprit.map_or_else(String::new, |f| format!(", called from {}", case.place_of(f)));
     let checked = function.and_then(|f| case.names.get(f)?.as_deref());
     let name = checked.map(|n| n.trim_start_matches('_').trim_end_matches("_chk").to_owned());
+    // The header's inlined wrapper has the plain function's name.
+    let wrapper = case.names.get(from).is_some_and(|n| n.is_some() && *n == name);
+    let culprit = case.culprit(if wrapper { from.saturating_add(1) } else { from });
+    let place = culprit.map_or_else(String::new, |f| format!(", called from {}", case.place_of(f)));
     let what = name.map_or_else(|| "a C library function".to_owned(), |n| format!("{n}()"));
     Some(
         Verdict::new(case, "fortify", if frame.is_some() { 0.97 } else { 0.85 })

@@ -15,7 +15,7 @@ gdb.execute("set language c")
 gdb.execute("set breakpoint pending on")
 gdb.execute("handle SIGUSR1 SIGUSR2 SIGALRM nostop noprint pass")
 # A handler that the program installed itself (Rust's, for stack overflow) must run: only its abort counts.
-if "rust_stack_overflow" in gdb.current_progspace().filename:
+if any(name in gdb.current_progspace().filename for name in ("rust_stack_overflow", "handled")):
     gdb.execute("handle SIGSEGV nostop noprint pass")
 gdb.execute("run die >/dev/null 2>&1 </dev/null")
 inferior = gdb.selected_inferior()
