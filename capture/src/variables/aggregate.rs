@@ -8,7 +8,7 @@ use debuginfo::types::{Dimension, Kind, Language, Member, Role, Structure, Type,
 use evidence::{ToU64, ToUsize};
 use snapshot_format::schema::{Value, VariableKind};
 
-impl Builder<'_, '_, '_> {
+impl<'b> Builder<'b, '_, '_> {
     pub(super) fn array(
         &mut self,
         into: &mut Variable,
@@ -123,7 +123,7 @@ impl Builder<'_, '_, '_> {
     pub(super) fn structure(
         &mut self,
         into: &mut Variable,
-        ty: &Type,
+        ty: &'b Type,
         s: &Structure,
         place: &Place,
         level: Level,
@@ -133,7 +133,8 @@ impl Builder<'_, '_, '_> {
             return Ok(());
         }
         let entered = self.enter(ty, place);
-        let result = self.members(into, ty, s, place, level);
+        let result =
+            if self.container(into, ty, place, level) { Ok(()) } else { self.members(into, ty, s, place, level) };
         if entered {
             self.open.pop();
         }

@@ -10,9 +10,11 @@
 
 mod aggregate;
 mod build;
+mod containers;
 mod entry_value;
 mod float;
 mod frame;
+mod object;
 mod pointer;
 mod scalar;
 mod scope;

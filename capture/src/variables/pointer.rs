@@ -195,7 +195,7 @@ impl Builder<'_, '_, '_> {
             into.value = match first {
                 u64::MAX => Value::Text("NULL".into()),
                 offset => match self.member_at(class, offset, 0) {
-                    Some(path) => Value::Text(format!("&{}::{path}", types.name(class))),
+                    Some(path) => Value::Text(format!("&{path}")),
                     None => Value::Unsigned(offset),
                 },
             };
@@ -225,7 +225,7 @@ impl Builder<'_, '_, '_> {
         };
         let field = s.members.iter().find(|m| m.role == Role::Field && at(m) == Some(offset) && m.name.is_some());
         if let Some(name) = field.and_then(|m| m.name.as_deref()) {
-            return Some(name.to_owned());
+            return Some(format!("{}::{name}", self.types().name(class)));
         }
         if depth > 16 {
             return None;

@@ -1,7 +1,7 @@
 //! A core file as a fake target: just enough of a reader for tests that must not depend on a backend.
 
 use evidence::testing::{FakeMemory, FakeTarget};
-use evidence::{Addr, Arch, Context, Mapping, Register, Registers, Thread, ThreadId, Vectors};
+use evidence::{Addr, Arch, Context, Mapping, Memory as _, Register, Registers, Thread, ThreadId, Vectors};
 use object::elf;
 use object::read::elf::{FileHeader, ProgramHeader};
 use std::path::Path;
@@ -39,6 +39,22 @@ pub fn read(path: &Path) -> FakeTarget {
                 }
             }
             _ => {}
+        }
+    }
+    // gcore leaves out what files can give back. `FakeMemory` answers from the lowest block that covers an address, so
+    // only the gaps are filled.
+    let held: Vec<std::ops::Range<Addr>> = memory.extents().iter().map(|e| e.range.clone()).collect();
+    for mapping in &target.mappings {
+        let covered = |at: Addr| held.iter().any(|r| r.contains(&at));
+        let Some(file) = mapping.path.as_deref().and_then(|p| std::fs::read(p).ok()) else { continue };
+        let start = mapping.file_offset as usize;
+        let length = (mapping.range.end.0 - mapping.range.start.0) as usize;
+        let bytes = file.get(start..file.len().min(start + length)).unwrap_or_default();
+        for (n, page) in bytes.chunks(4096).enumerate() {
+            let at = Addr(mapping.range.start.0 + 4096 * n as u64);
+            if !covered(at) {
+                memory = memory.with(at, page.to_vec());
+            }
         }
     }
     target.memory = memory;

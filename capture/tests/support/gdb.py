@@ -7,12 +7,19 @@ POINTER = (gdb.TYPE_CODE_PTR, gdb.TYPE_CODE_REF, gdb.TYPE_CODE_RVALUE_REF)
 
 
 def type_name(t):
-    bare = t
-    while bare.code == gdb.TYPE_CODE_TYPEDEF and False:
-        bare = bare.target()
     if t.unqualified().code in AGGREGATE + (gdb.TYPE_CODE_ENUM,):
         return str(t.pointer())[:-2]
     return str(t)
+
+
+def is_character(t):
+    t = t.unqualified()
+    while t.code == gdb.TYPE_CODE_TYPEDEF:
+        if t.name in ("wchar_t", "char16_t", "char32_t"):
+            return True
+        t = t.target().unqualified()
+    return t.code in INT and (t.name in ("wchar_t", "char16_t", "char32_t") or
+                              (t.code == gdb.TYPE_CODE_INT and t.sizeof == 1))
 
 
 def text(v):
@@ -42,8 +49,9 @@ def tree(v, pointers, depth, top=False):
             return out
     try:
         if t.code in INT:
-            out["int"] = str(int(v))
             out["text"] = text(v)
+            # Python cannot have numbers of more than 8 bytes from gdb 13.
+            out["int"] = out["text"] if t.sizeof > 8 else str(int(v))
         elif t.code == gdb.TYPE_CODE_FLT or t.code == gdb.TYPE_CODE_COMPLEX:
             out["float"] = text(v)
         elif t.code in POINTER:
@@ -52,8 +60,10 @@ def tree(v, pointers, depth, top=False):
             out["int"] = str(int(v.referenced_value().address) if reference else int(v))
             if target.code == gdb.TYPE_CODE_FUNC:
                 out["text"] = str(v)
-            elif target.code in INT and target.sizeof == 1 and target.code == gdb.TYPE_CODE_INT and not reference:
+            elif not reference and is_character(t.target()):
                 out["string"] = str(v)
+            elif str(t) == "decltype(nullptr)":
+                pass
             elif pointers > 0 and target.code != gdb.TYPE_CODE_VOID and depth < 8 and out["int"] != "0":
                 inner = v.referenced_value()
                 out["pointee"] = tree(inner, pointers - 1, depth + 1)
@@ -95,7 +105,7 @@ def variables(frame):
     depth = 0
     while block is not None and not block.is_global and not block.is_static:
         for s in block:
-            if not s.is_variable and not s.is_argument:
+            if not s.is_variable and not s.is_argument and not s.is_constant:
                 continue
             if s.addr_class == gdb.SYMBOL_LOC_UNRESOLVED or s.addr_class == gdb.SYMBOL_LOC_TYPEDEF:
                 continue
@@ -118,6 +128,8 @@ def variables(frame):
 
 
 gdb.execute("set pagination off")
+# What main was called with is its caller's to say.
+gdb.execute("set backtrace past-main on")
 gdb.execute("set print repeats 0")
 gdb.execute("set width 0")
 gdb.execute("set max-value-size unlimited")

@@ -16,7 +16,8 @@ pub fn canonical(name: &str) -> String {
             continue;
         }
         let (run, after) = integer_run(rest);
-        if let Some(spelled) = respell(run) {
+        // GCC's `__int128 unsigned` stays as it is.
+        if let Some(spelled) = respell(run).filter(|_| !out.ends_with("__int128 ")) {
             out.push_str(spelled);
             rest = after;
         } else {
@@ -82,6 +83,7 @@ mod tests {
                 "std::vector<long unsigned int, std::allocator<long unsigned int> >",
                 "std::vector<unsigned long, std::allocator<unsigned long> >",
             ),
+            ("__int128 unsigned", "__int128 unsigned"),
             ("short int", "short"),
             ("long long int", "long long"),
             ("long double", "long double"),

@@ -99,7 +99,8 @@ impl<'i, 'm> Types<'i, 'm> {
             Some((at, name, scoped))
         });
         let name = named.map(|(at, name, scoped)| {
-            let name = if language == Language::Cpp { Arc::from(canonical(&name)) } else { name };
+            let respell = language == Language::Cpp || (language == Language::C && !scoped);
+            let name = if respell { Arc::from(canonical(&name)) } else { name };
             if scoped { self.qualify(id.module, at, &name, language) } else { name }
         });
         let prefix =

@@ -117,6 +117,10 @@ pub enum Kind {
         parameters: Vec<Option<TypeId>>,
         /// Whether it ends in `...`.
         variadic: bool,
+        /// Whether its parameters were declared; in C `int f()` leaves them open.
+        prototyped: bool,
+        /// Whether its first parameter is `this`.
+        method: bool,
     },
     /// `DW_TAG_unspecified_type`: `decltype(nullptr)`, Rust's `!`.
     Unspecified,
@@ -273,7 +277,7 @@ pub struct Enumeration {
     pub class: bool,
     /// Names (qualified as the language wants them) and values in declaration order.
     pub enumerators: Vec<(Arc<str>, i128)>,
-    /// Every value is a run of neighbouring bits (gdb's rule): a value without a name is shown as names joined by `|`.
+    /// Every value is 0 or a single bit (gdb's rule): a value without a name is shown as names joined by `|`.
     pub flags: bool,
     /// Some value is negative.
     pub signed: bool,

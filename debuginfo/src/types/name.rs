@@ -52,7 +52,7 @@ impl Types<'_, '_> {
                 }
                 self.declare(*element, ty.language, declarator, deeper)
             }
-            Kind::Function { result, parameters, variadic } => {
+            Kind::Function { result, parameters, variadic, prototyped, method } => {
                 let mut list: Vec<String> = Vec::new();
                 let mut length = 0_usize;
                 for parameter in parameters {
@@ -64,10 +64,15 @@ impl Types<'_, '_> {
                     length = length.saturating_add(spelled.len());
                     list.push(spelled);
                 }
-                if *variadic {
+                // `this` cannot be changed; GCC does not say so in the types of methods.
+                if let Some(this) = list.first_mut().filter(|t| *method && !t.ends_with("const")) {
+                    this.push_str(" const");
+                }
+                // Like gdb, `(...)` is written `(void)`.
+                if *variadic && !list.is_empty() {
                     list.push("...".into());
                 }
-                if list.is_empty() {
+                if list.is_empty() && *prototyped {
                     list.push("void".into());
                 }
                 self.declare(*result, ty.language, format!("{declarator}({})", list.join(", ")), deeper)

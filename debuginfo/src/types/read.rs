@@ -113,16 +113,20 @@ impl<'m> Reader<'_, 'm> {
             gimli::DW_TAG_class_type => Kind::Structure(self.structure(die, "class")?),
             gimli::DW_TAG_union_type => Kind::Structure(self.structure(die, "union")?),
             gimli::DW_TAG_subroutine_type | gimli::DW_TAG_subprogram => {
-                let (mut parameters, mut variadic) = (Vec::new(), false);
+                let (mut parameters, mut variadic, mut method) = (Vec::new(), false, false);
                 self.children(die, |child| {
                     match child.tag() {
-                        gimli::DW_TAG_formal_parameter => parameters.push(self.type_of(child)),
+                        gimli::DW_TAG_formal_parameter => {
+                            method |= parameters.is_empty() && flag(child, gimli::DW_AT_artificial);
+                            parameters.push(self.type_of(child));
+                        }
                         gimli::DW_TAG_unspecified_parameters => variadic = true,
                         _ => {}
                     }
                     true
                 })?;
-                Kind::Function { result: target(), parameters, variadic }
+                let prototyped = self.language != Language::C || flag(entry, gimli::DW_AT_prototyped);
+                Kind::Function { result: target(), parameters, variadic, prototyped, method }
             }
             other => Kind::Unknown(format!("a type of kind {other}")),
         })
@@ -356,14 +360,9 @@ fn is_minus_one(value: &AttributeValue<crate::Slice<'_>>) -> bool {
     )
 }
 
-/// gdb's rule: no value is negative, and the bits of each are neighbours.
+/// gdb's rule: every value is 0 or a single bit.
 fn is_flags(enumerators: &[(Arc<str>, i128)]) -> bool {
-    enumerators.iter().all(|(_, value)| {
-        let Ok(value) = u64::try_from(*value) else { return false };
-        // Shifted down, a run of ones plus one is a power of two.
-        let run = value.wrapping_shr(value.trailing_zeros());
-        value == 0 || run & run.wrapping_add(1) == 0
-    })
+    enumerators.iter().all(|(_, value)| u64::try_from(*value).is_ok_and(|v| v.count_ones() <= 1))
 }
 
 /// The name of the DIE at `entry` and where its scope is to be looked for: at the declaration it specifies, if any.

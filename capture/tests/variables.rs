@@ -1,0 +1,120 @@
+//! Every variable of every frame of the victims, compared leaf by leaf with gdb's values.
+//!
+//! The programs are built here, stopped, and dumped by gdb; the cores are read by a reader of this test, so that no
+//! backend is involved. A difference fails the test, unless `excused` says why gdb is wrong or says less.
+
+#[path = "support/compare.rs"]
+mod compare;
+#[path = "support/core.rs"]
+mod core;
+
+use capture::VariableOptions as Options;
+use capture::variables::{Collector, FrameContext, Variable};
+use compare::Comparison;
+use debuginfo::{DebugInfo, Locator, Modules};
+use evidence::{Doubts, Target as _};
+use serde_json::Value as Json;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// What gdb says about all variables of all frames of all threads.
+fn ask_gdb(program: &Path, core: &Path) -> Json {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/gdb.py");
+    let output = Command::new("gdb")
+        .args(["-nx", "-batch", "-iex", "set debuginfod enabled off", "-iex", "set auto-load off"])
+        .arg("-x")
+        .arg(script)
+        .arg(program)
+        .arg(core)
+        .output()
+        .expect("gdb is installed");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let json = text.lines().find_map(|l| l.strip_prefix("@@JSON"));
+    let json = json.unwrap_or_else(|| panic!("gdb gave no answer: {}", String::from_utf8_lossy(&output.stderr)));
+    serde_json::from_str(json).expect("gdb's script prints JSON")
+}
+
+/// A source frame of ours: pc, function, variables.
+type OurFrame = (u64, Option<String>, Vec<Variable>);
+
+/// Our variables: per thread (id), per source frame.
+fn ask_us(core: &Path, options: &Options) -> Vec<(u64, Vec<OurFrame>)> {
+    let target = core::read(core);
+    let doubts = Doubts::new();
+    let modules = Modules::outline(&target, target.memory(), &Locator::default(), &doubts);
+    let info = DebugInfo::new(&modules, &doubts);
+    let collector = Collector::new(&info, target.memory(), options.clone());
+    let mut threads = Vec::new();
+    for thread in &target.threads {
+        let stack = unwind::unwind(&thread.registers, target.memory(), &info, &unwind::Limits::default());
+        let mut frames = Vec::new();
+        for (index, frame) in stack.frames.iter().enumerate() {
+            let found = modules.find(frame.lookup());
+            let sources = found.map_or_else(Vec::new, |(m, image)| info.resolve(m, image.to_svma(frame.lookup())));
+            if sources.is_empty() {
+                frames.push((frame.pc.0, None, Vec::new()));
+            }
+            for (source, s) in sources.iter().enumerate() {
+                let module = found.map_or(0, |(m, _)| m);
+                let at = FrameContext { frames: &stack.frames, index, sources: &sources, source, module };
+                frames.push((frame.pc.0, s.function.as_deref().map(str::to_owned), collector.frame(&at)));
+            }
+        }
+        threads.push((thread.id.0, frames));
+    }
+    threads
+}
+
+fn compare_victim(name: &str, variant: &str) -> Comparison {
+    let program = testdata::victims::build(name, variant).unwrap();
+    let core: PathBuf = testdata::victims::wait_gcore(name, variant).unwrap();
+    let theirs = ask_gdb(&program, &core);
+    let options = Options { depth: 12, elements: 256, string_bytes: 4096, pointer_depth: 2, frame_bytes: 1 << 24 };
+    let ours = ask_us(&core, &options);
+    let mut comparison = Comparison::new(&format!("{name} {variant}"));
+    for thread in theirs.as_array().unwrap() {
+        let id = thread["id"].as_u64().unwrap();
+        let Some((_, frames)) = ours.iter().find(|(n, _)| *n == id) else {
+            comparison.fail(format!("thread {id} is not in our list"));
+            continue;
+        };
+        for (n, (frame, (pc, function, variables))) in
+            thread["frames"].as_array().unwrap().iter().zip(frames).enumerate()
+        {
+            let label = format!("#{n} {}", function.as_deref().unwrap_or("??"));
+            if frame["pc"].as_u64() != Some(*pc) {
+                comparison.fail(format!("{label}: pc {pc:#x}, gdb has {:#x}", frame["pc"].as_u64().unwrap_or(0)));
+                break;
+            }
+            comparison.frame(&label, variables, thread["frames"].as_array().unwrap(), n);
+        }
+    }
+    comparison
+}
+
+#[test]
+fn c_as_gdb_shows_it() {
+    compare_victim("variables", "gcc-O0").finish(250);
+    compare_victim("variables", "clang-O2").finish(200);
+}
+
+#[test]
+fn optimised_code_as_gdb_shows_it() {
+    compare_victim("optimised", "gcc-O2").finish(50);
+    compare_victim("optimised", "clang-O2-dwarf4").finish(50);
+    compare_victim("inlines", "gcc-O2").finish(80);
+}
+
+#[test]
+fn classes_as_gdb_shows_them() {
+    compare_victim("classes", "gcc-O0").finish(100);
+    compare_victim("classes", "clang-O2").finish(100);
+}
+
+/// For a developer: one victim in one variant, named by the environment.
+#[test]
+fn chosen_by_environment() {
+    if let (Ok(victim), Ok(variant)) = (std::env::var("VICTIM"), std::env::var("VARIANT")) {
+        compare_victim(&victim, &variant).finish(0);
+    }
+}
