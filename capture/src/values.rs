@@ -47,6 +47,9 @@ pub(crate) fn collect(
     let threads = for_each_parallel(walked, plan.workers, |w| thread(w, resolved, &collector, doubts));
     let mut rows = Vec::new();
     for (w, frames) in walked.iter().zip(threads) {
+        for variable in collector.thread_locals(&plan.globals, &w.stack.frames) {
+            flatten(variable, Some(w.thread.id.0), None, None, &mut rows);
+        }
         for (frame, variables) in frames {
             for variable in variables {
                 flatten(variable, Some(w.thread.id.0), Some(frame), None, &mut rows);

@@ -14,6 +14,7 @@ use compare::Comparison;
 use debuginfo::{DebugInfo, Locator, Modules};
 use evidence::{Doubts, Target as _};
 use serde_json::Value as Json;
+use snapshot_format::schema::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -109,6 +110,33 @@ fn optimised_code_as_gdb_shows_it() {
 fn classes_as_gdb_shows_them() {
     compare_victim("classes", "gcc-O0").finish(100);
     compare_victim("classes", "clang-O2").finish(100);
+}
+
+#[test]
+fn globals_and_thread_locals_by_name() {
+    let core = testdata::victims::wait_gcore("variables", "gcc-O0").unwrap();
+    let target = core::read(&core);
+    let doubts = Doubts::new();
+    let modules = Modules::outline(&target, target.memory(), &Locator::default(), &doubts);
+    let info = DebugInfo::new(&modules, &doubts);
+    let collector = Collector::new(&info, target.memory(), Options::default());
+    let names = |list: &[&str]| list.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>();
+    let values = |list: &[Variable]| list.iter().map(|v| (v.name.clone(), v.value.clone())).collect::<Vec<_>>();
+    let globals = collector.globals(&names(&["global_counter", "static_ratio", "tls_value", "nothing_like_it"]));
+    assert_eq!(
+        values(&globals),
+        [("global_counter".into(), Value::Signed(42)), ("static_ratio".into(), Value::Float(2.5))]
+    );
+    let node = collector.globals(&names(&["global_node"]));
+    assert!(matches!(&node[0].children[0].value, Value::Text(t) if t.ends_with(" \"global\"")), "{node:?}");
+    let stack = unwind::unwind(&target.threads[0].registers, target.memory(), &info, &unwind::Limits::default());
+    // `main` added its argument count, 2, to the initial 11.
+    let locals = collector.thread_locals(&names(&["tls_value", "tls_text", "global_counter"]), &stack.frames);
+    assert_eq!(
+        values(&locals),
+        [("tls_value".into(), Value::Signed(13)), ("tls_text".into(), Value::Text("thread".into()))],
+        "{locals:?}"
+    );
 }
 
 /// For a developer: one victim in one variant, named by the environment.

@@ -27,6 +27,7 @@ use debuginfo::dwarf::SourceFrame;
 use debuginfo::types::Types;
 use evidence::{Addr, Memory};
 use snapshot_format::schema::{Value, VariableKind};
+use std::sync::OnceLock;
 
 /// Most variables of one frame. Generated code has functions with some thousands.
 pub const LIMIT_VARIABLES: usize = 10_000;
@@ -79,13 +80,14 @@ pub struct Collector<'i, 'm> {
     types: Types<'i, 'm>,
     memory: &'i dyn Memory,
     options: Options,
+    module_ids: OnceLock<tls::ModuleIds>,
 }
 
 impl<'i, 'm> Collector<'i, 'm> {
     /// Nothing is read until it is asked for.
     #[must_use]
     pub fn new(info: &'i DebugInfo<'m>, memory: &'i dyn Memory, options: Options) -> Self {
-        Self { types: Types::new(info), memory, options }
+        Self { types: Types::new(info), memory, options, module_ids: OnceLock::new() }
     }
 
     /// The parameters, then the locals of `at`: those of the innermost block first.
@@ -100,17 +102,39 @@ impl<'i, 'm> Collector<'i, 'm> {
         scope::variables(self, at.module, scope, frame.pc()).iter().map(|found| builder.variable_of(found)).collect()
     }
 
-    /// Global and static variables by name (qualified or not), from all modules.
+    /// Global and static variables by name (qualified or not), from all modules, without thread-local ones.
     #[must_use]
     pub fn globals(&self, names: &[String]) -> Vec<Variable> {
+        self.named(names, VariableKind::Global, |module, found| {
+            build::Builder::new(self, None, module).variable_of(found)
+        })
+    }
+
+    /// Thread-local variables by name, as the thread with these frames has them.
+    #[must_use]
+    pub fn thread_locals(&self, names: &[String], frames: &[unwind::Frame]) -> Vec<Variable> {
+        self.named(names, VariableKind::Tls, |module, found| {
+            let frame = frame::Physical::new(self, frames, 0, module, None);
+            build::Builder::new(self, frame.as_ref(), module).variable_of(found)
+        })
+    }
+
+    fn named(
+        &self,
+        names: &[String],
+        kind: VariableKind,
+        show: impl Fn(usize, &scope::Found) -> Variable,
+    ) -> Vec<Variable> {
         let mut all = Vec::new();
         for name in names {
             for module in 0..self.types.info().modules().list().len() {
                 for at in self.types.globals(module, name, LIMIT_VARIABLES) {
-                    let found = scope::Found { at, kind: VariableKind::Global };
-                    let mut variable = build::Builder::new(self, None, module).variable_of(&found);
-                    variable.name.clone_from(name);
-                    all.push(variable);
+                    let tls = self.dwarf(module).is_some_and(|dwarf| scope::is_thread_local(dwarf, at));
+                    if tls == (kind == VariableKind::Tls) {
+                        let mut variable = show(module, &scope::Found { at, kind });
+                        variable.name.clone_from(name);
+                        all.push(variable);
+                    }
                 }
             }
         }
@@ -119,6 +143,10 @@ impl<'i, 'm> Collector<'i, 'm> {
 
     fn dwarf(&self, module: usize) -> Option<&'i debuginfo::dwarf::Dwarf<'m>> {
         self.types.info().dwarf(module)
+    }
+
+    fn module_ids(&self) -> &tls::ModuleIds {
+        self.module_ids.get_or_init(|| tls::ModuleIds::read(self))
     }
 
     /// The function whose code is at `address`, and how far into it.

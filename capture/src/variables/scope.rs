@@ -145,3 +145,18 @@ impl Walk<'_, '_> {
 fn live(unit: &Unit<'_>, at: Scope, pc: Svma) -> Result<Option<bool>, gimli::Error> {
     eval::live(unit, &unit.unit.entry(at.die)?, pc)
 }
+
+/// Whether the location of the variable at `at` asks for thread-local storage.
+pub(super) fn is_thread_local(dwarf: &Dwarf<'_>, at: Scope) -> bool {
+    let expression = die::inherited(dwarf, at, gimli::DW_AT_location).and_then(|(from, value)| {
+        let encoding = dwarf.unit(from.unit)?.unit.encoding();
+        Some(value.exprloc_value()?.operations(encoding))
+    });
+    let Some(mut operations) = expression else { return false };
+    while let Ok(Some(operation)) = operations.next() {
+        if matches!(operation, gimli::Operation::TLS) {
+            return true;
+        }
+    }
+    false
+}
