@@ -63,7 +63,7 @@ const LIMIT_MESSAGES: usize = 2_000;
 
 impl<'a> Case<'a> {
     pub(crate) fn new(snapshot: &'a Snapshot) -> Self {
-        let mut view = View::new(snapshot);
+        let view = View::new(snapshot);
         let names = view.frames.iter().take(LIMIT_NAMED).map(|f| f.function.as_deref().map(normalise)).collect();
         let signal = signal(snapshot);
         let code = code(snapshot);
@@ -75,13 +75,12 @@ impl<'a> Case<'a> {
             names,
             signal,
             code,
-            view: View::new(snapshot),
+            view,
         };
         case.sender = sender(&case);
         if case.sender == Sender::Itself {
-            view.look_beneath_handler();
+            case.view.look_beneath_handler();
         }
-        case.view = view;
         case.instruction = case.view.pc().and_then(|pc| decode(&case.view, pc));
         case.fault = fault(&case);
         case

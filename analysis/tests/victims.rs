@@ -43,7 +43,8 @@ fn every_victim_gets_its_class() {
             v.signal.is_some() && v.class != "abort" || ["abort", "pure_virtual", "rust_abort"].contains(&v.name)
         })
         .flat_map(|v| v.variants.iter().map(move |w| (v, *w)))
-        .filter(|(_, w)| all || plain.contains(w))
+        // gdb 13.1 dies of SIGSEGV on a DWARF 5 package file (index version 5).
+        .filter(|(_, w)| *w != "clang-split-dwp" && (all || plain.contains(w)))
         .collect();
     assert!(jobs.len() > 20, "only {} victims", jobs.len());
     let (next, wrong) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
