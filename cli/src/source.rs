@@ -80,6 +80,7 @@ pub fn locator(symbols: &SymbolArgs, target: &dyn Target) -> Locator {
         } else {
             Vec::new()
         },
+        cache: None,
         root: target.identity().root.clone(),
     }
 }

@@ -148,6 +148,13 @@ impl Module {
         self.late.sorted()
     }
 
+    /// The Debian package that would bring its debug information, by dpkg's lists of installed files; `None` on other
+    /// systems and for files of no package. Reads all lists: ask only when a person wants to know.
+    #[must_use]
+    pub fn debug_package(&self) -> Option<String> {
+        crate::locate::debug_package(&self.path)
+    }
+
     /// What was looked for where, and what came of it. Opens the debug files if nobody did yet.
     #[must_use]
     pub fn report(&self) -> FileReport {

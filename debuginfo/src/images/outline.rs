@@ -312,6 +312,12 @@ impl Finder<'_> {
                 break;
             }
         }
+        if used.is_none()
+            && let Some(id) = &found.build_id
+        {
+            let file = self.locator.download_image(id, &mut searched, self.doubts);
+            used = file.map(|f| (f, Verified::BuildId));
+        }
         let problem = used.is_none().then(|| self.say_missing(&found, &searched));
         let (main, verified) = used.map_or((None, Verified::Not), |(f, v)| (Some(f), v));
         let slide = found.slide.or_else(|| {

@@ -1,10 +1,17 @@
 //! Where files are looked for: the only part of this crate that chooses paths.
 
+mod alternate;
+mod debuginfod;
+mod judge;
 mod separate;
 
 use crate::BuildId;
-use crate::images::{FileReport, Module};
-pub(crate) use separate::{Separate, Supplementary};
+use crate::elf::ElfFile;
+use crate::images::Outcome;
+pub(crate) use alternate::Supplementary;
+use evidence::Doubts;
+pub(crate) use judge::{debug_package, judge};
+pub(crate) use separate::Separate;
 use std::path::{Path, PathBuf};
 
 /// Where files are looked for.
@@ -18,6 +25,8 @@ pub struct Locator {
     pub symbols: Vec<PathBuf>,
     /// Servers to ask by build-id; empty without `--debuginfod`.
     pub debuginfod: Vec<String>,
+    /// Where downloads are kept; `None`: `$POSTFAULT_CACHE`, `$XDG_CACHE_HOME/postfault` or `~/.cache/postfault`.
+    pub cache: Option<PathBuf>,
     /// The target's own root directory (`/proc/PID/root`).
     pub root: Option<PathBuf>,
 }
@@ -38,6 +47,16 @@ pub(crate) fn below(root: &Path, path: &Path) -> PathBuf {
 }
 
 impl Locator {
+    /// Asks the servers for an image file.
+    pub(crate) fn download_image(
+        &self,
+        id: &BuildId,
+        searched: &mut Vec<(PathBuf, Outcome)>,
+        doubts: &Doubts,
+    ) -> Option<ElfFile> {
+        debuginfod::fetch(self, id, debuginfod::Artefact::Executable, searched, doubts)
+    }
+
     /// Where the file of an image may be, best first, each place once.
     pub(crate) fn image_places(&self, wanted: &Wanted<'_>) -> Vec<PathBuf> {
         let mut places = Vec::new();
@@ -67,6 +86,3 @@ impl Locator {
         places
     }
 }
-
-/// Says what is missing of a module's files.
-pub(crate) fn judge(_module: &Module, _separate: &Separate, _alternate: &Supplementary, _report: &mut FileReport) {}

@@ -8,6 +8,9 @@ use std::process::Command;
 pub const ASKED: [(u16, &str); 7] =
     [(7, "rsp"), (3, "rbx"), (6, "rbp"), (12, "r12"), (13, "r13"), (14, "r14"), (15, "r15")];
 
+/// Most frames asked for of each thread: gdb takes minutes for the hundred thousand of a stack overflow.
+pub const MOST: usize = 300;
+
 pub struct GdbFrame {
     pub pc: u64,
     pub registers: Vec<Option<u64>>,
@@ -23,8 +26,10 @@ for t in gdb.selected_inferior().threads():
     t.switch()
     print("T", t.ptid[1])
     f = gdb.newest_frame()
-    while f is not None:
-        if f.type() != gdb.INLINE_FRAME:
+    n = 0
+    while f is not None and n < {MOST}:
+        n += 1
+        if f.type() not in (gdb.INLINE_FRAME, gdb.TAILCALL_FRAME):
             out = [hex(f.pc())]
             for r in {names:?}:
                 v = f.read_register(r)

@@ -1,0 +1,71 @@
+//! What a module's files add up to, what is missing, and what would supply it.
+
+use super::{Separate, Supplementary};
+use crate::images::{FileReport, Module, Outcome, SymbolKind, Verified};
+use std::io::Read as _;
+use std::path::Path;
+
+/// Largest package file list that is read: the largest ones of Debian hold some megabytes.
+const LIMIT_LIST: u64 = 32 << 20;
+const DPKG: &str = "/var/lib/dpkg/info";
+
+/// Completes a report.
+pub(crate) fn judge(module: &Module, separate: &Separate, alternate: &Supplementary, report: &mut FileReport) {
+    let has_dwarf = module.debug().is_some_and(|f| f.section(".debug_info").is_some_and(|s| !s.is_nobits()));
+    let tables = [module.main(), module.debug(), module.mini_debug_info()];
+    let has_symtab = tables.into_iter().flatten().any(crate::symbols::has_symbols);
+    let has_dynsym = module.main().is_some_and(|f| f.dynamic().is_some());
+    report.kind = match (has_dwarf, has_symtab, has_dynsym) {
+        (true, ..) => SymbolKind::Dwarf,
+        (_, true, _) => SymbolKind::Symtab,
+        (_, _, true) => SymbolKind::Dynsym,
+        _ => SymbolKind::None,
+    };
+    // The kernel's vDSO comes without debug information on every distribution.
+    if &*module.path == "[vdso]" {
+        return;
+    }
+    let id = module.build_id.as_ref().map_or(String::new(), |id| format!(" (build-id {id})"));
+    let give = "give the file with --exe, its folder with --symbols, or use --debuginfod";
+    if report.problem.is_some() {
+        let other = report.searched.iter().any(|(_, o)| matches!(o, Outcome::Mismatch { .. }));
+        let what = if other { "the build that ran is needed" } else { "the file is needed" };
+        report.remedy = Some(format!("{what}{id}: {give}"));
+    } else if !has_dwarf {
+        let mismatch = separate.searched.iter().find(|(_, o)| matches!(o, Outcome::Mismatch { .. }));
+        let looked = separate.searched.iter().filter(|(p, _)| p.parent().is_some()).count();
+        report.problem = Some(match mismatch {
+            Some((path, outcome)) => format!("no debug information{id}: {} is {outcome}", path.display()),
+            None => format!("no debug information{id}: looked in {looked} places"),
+        });
+        report.remedy = Some("give the folder of its debug file with --symbols, or use --debuginfod".into());
+    } else if alternate.wanted && alternate.file.is_none() {
+        report.problem = Some("its dwz alternate file is missing: names and types that it shares are unknown".into());
+        report.remedy = Some("install the file that .gnu_debugaltlink names, or give its folder with --symbols".into());
+    } else if report.verified == Verified::ProgramHeaders || report.verified == Verified::Layout {
+        report.problem = Some("linked without a build-id: it was only compared by its segments".into());
+        report.remedy = Some("link with --build-id".into());
+    }
+}
+
+/// The Debian package that would bring the debug information of a file, by dpkg's own lists; `None` elsewhere.
+pub(crate) fn debug_package(path: &str) -> Option<String> {
+    // With a merged /usr, packages may list either name of a file.
+    let other = path.strip_prefix("/usr").map_or_else(|| format!("/usr{path}"), ToOwned::to_owned);
+    let mut names: Vec<_> = std::fs::read_dir(DPKG).ok()?.flatten().map(|e| e.file_name()).collect();
+    names.sort();
+    for name in names {
+        let Some(list) = name.to_str().and_then(|n| n.strip_suffix(".list")) else { continue };
+        let mut text = String::new();
+        let file = std::fs::File::open(Path::new(DPKG).join(&name)).ok()?;
+        if file.take(LIMIT_LIST).read_to_string(&mut text).is_err() {
+            continue;
+        }
+        if text.lines().any(|l| l == path || l == other) {
+            let package = list.split(':').next().unwrap_or(list);
+            // The C library's package predates the automatic ones.
+            return Some(if package == "libc6" { "libc6-dbg".into() } else { format!("{package}-dbgsym") });
+        }
+    }
+    None
+}
