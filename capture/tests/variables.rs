@@ -7,9 +7,11 @@
 mod compare;
 #[path = "support/core.rs"]
 mod core;
+#[path = "support/inspect.rs"]
+mod inspect;
 
 use capture::VariableOptions as Options;
-use capture::variables::{Collector, FrameContext, Variable};
+use capture::variables::{Collector, Variable};
 use compare::Comparison;
 use debuginfo::{DebugInfo, Locator, Modules};
 use evidence::{Doubts, Target as _};
@@ -35,43 +37,12 @@ fn ask_gdb(program: &Path, core: &Path) -> Json {
     serde_json::from_str(json).expect("gdb's script prints JSON")
 }
 
-/// A source frame of ours: pc, function, variables.
-type OurFrame = (u64, Option<String>, Vec<Variable>);
-
-/// Our variables: per thread (id), per source frame.
-fn ask_us(core: &Path, options: &Options) -> Vec<(u64, Vec<OurFrame>)> {
-    let target = core::read(core);
-    let doubts = Doubts::new();
-    let modules = Modules::outline(&target, target.memory(), &Locator::default(), &doubts);
-    let info = DebugInfo::new(&modules, &doubts);
-    let collector = Collector::new(&info, target.memory(), options.clone());
-    let mut threads = Vec::new();
-    for thread in &target.threads {
-        let stack = unwind::unwind(&thread.registers, target.memory(), &info, &unwind::Limits::default());
-        let mut frames = Vec::new();
-        for (index, frame) in stack.frames.iter().enumerate() {
-            let found = modules.find(frame.lookup());
-            let sources = found.map_or_else(Vec::new, |(m, image)| info.resolve(m, image.to_svma(frame.lookup())));
-            if sources.is_empty() {
-                frames.push((frame.pc.0, None, Vec::new()));
-            }
-            for (source, s) in sources.iter().enumerate() {
-                let module = found.map_or(0, |(m, _)| m);
-                let at = FrameContext { frames: &stack.frames, index, sources: &sources, source, module };
-                frames.push((frame.pc.0, s.function.as_deref().map(str::to_owned), collector.frame(&at)));
-            }
-        }
-        threads.push((thread.id.0, frames));
-    }
-    threads
-}
-
 fn compare_victim(name: &str, variant: &str) -> Comparison {
     let program = testdata::victims::build(name, variant).unwrap();
     let core: PathBuf = testdata::victims::wait_gcore(name, variant).unwrap();
     let theirs = ask_gdb(&program, &core);
     let options = Options { depth: 12, elements: 256, string_bytes: 4096, pointer_depth: 2, frame_bytes: 1 << 24 };
-    let ours = ask_us(&core, &options);
+    let ours = inspect::variables(&core, &options);
     let mut comparison = Comparison::new(&format!("{name} {variant}"));
     for thread in theirs.as_array().unwrap() {
         let id = thread["id"].as_u64().unwrap();

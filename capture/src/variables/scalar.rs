@@ -124,6 +124,11 @@ impl Builder<'_, '_, '_> {
         let size = ty.size.unwrap_or(0);
         let (start, count) = bits.unwrap_or((0, size.saturating_mul(8)));
         self.spend(size)?;
+        // Rust's `()`.
+        if count == 0 {
+            into.value = Value::Text(ty.name.as_deref().unwrap_or("()").to_owned());
+            return Ok(());
+        }
         if sort == Sort::Complex {
             into.value = self.complex(ty, place, size)?;
             return Ok(());

@@ -65,9 +65,17 @@ impl<'b> Builder<'b, '_, '_> {
     }
 
     fn std_string(&mut self, into: &mut Variable, o: &Object<'b>) -> Option<()> {
-        let pointer = self.path(o, &["_M_dataplus", "_M_p"])?;
-        let unit = self.types().size(self.target(&pointer))?;
-        let start = self.number(&pointer)?;
+        let holder = self.field(o, "_M_dataplus")?;
+        let (unit, start) = match self.field(&holder, "_M_p") {
+            Some(pointer) => (self.types().size(self.target(&pointer))?, self.number(&pointer)?),
+            // clang leaves the definition of `_Alloc_hider` to the library's own debug information. It holds the
+            // pointer and nothing else.
+            None if holder.ty.declaration => {
+                let unit = self.types().size(self.argument(o, 0))?;
+                (unit, self.pointer_in_memory(holder.place.address()?)?)
+            }
+            None => return None,
+        };
         let length = match self.field(o, "_M_string_length") {
             Some(length) => {
                 let length = self.number(&length)?;
@@ -87,6 +95,12 @@ impl<'b> Builder<'b, '_, '_> {
                 (length <= capacity).then_some(length)?
             }
         };
+        // Behind the characters stands a NUL.
+        let end = start.checked_add(length.checked_mul(unit)?)?;
+        let terminated = Place::Memory(end).read_bits(self.memory(), 0, unit.checked_mul(8)?).ok()? == 0;
+        if !terminated {
+            return None;
+        }
         self.counted_string(into, start, length, unit)
     }
 

@@ -34,8 +34,8 @@ impl<'b> Builder<'b, '_, '_> {
                     let weak = self.number_at(&counts, &["_M_weak_count"])?;
                     // All owners together hold one weak reference.
                     let weak = if used == 0 { weak } else { weak.checked_sub(1)? };
-                    self.note(into, "use_count", used);
-                    self.note(into, "weak_count", weak);
+                    self.note(into, "use_count", "long", used);
+                    self.note(into, "weak_count", "long", weak);
                     if used == 0 {
                         into.children.retain(|c| c.name != "*");
                     }
@@ -101,10 +101,10 @@ impl<'b> Builder<'b, '_, '_> {
     }
 
     /// A count that the structure keeps beside the value.
-    pub(super) fn note(&self, into: &mut Variable, name: &str, count: u64) {
+    pub(super) fn note(&self, into: &mut Variable, name: &str, ty: &str, count: u64) {
         into.children.push(Variable {
             name: name.into(),
-            type_name: "unsigned long".into(),
+            type_name: ty.into(),
             kind: VariableKind::Member,
             value: Value::Unsigned(count),
             ..Variable::default()

@@ -156,9 +156,9 @@ impl<'b> Builder<'b, '_, '_> {
         let address = value.place.address()?;
         into.value = Value::Pointer(address);
         self.pointee(into, Some(value.ty.id), value.ty, address, level);
-        self.note(into, "strong", strong);
+        self.note(into, "strong", "usize", strong);
         // All strong references together hold one weak one.
-        self.note(into, "weak", weak.checked_sub(1)?);
+        self.note(into, "weak", "usize", weak.checked_sub(1)?);
         Some(())
     }
 
