@@ -162,6 +162,7 @@ pub fn snapshot(name: &Name, symbols: &SymbolArgs, plan: &Plan) -> Result<Snapsh
     if let Some(us) = used.stop_time_us {
         attribute("capture.stop_time_us", us.to_string());
     }
+    analysis::analyse(&mut snapshot);
     Ok(snapshot)
 }
 
