@@ -1,7 +1,7 @@
 //! Mappings and images: the segments give addresses and protections, the list of mapped files gives names.
 
 use super::memory::Covered;
-use evidence::{Addr, ImageHint, Mapping, Memory};
+use evidence::{Addr, ImageHint, Mapping, Memory, Protection};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -14,8 +14,11 @@ pub(super) struct FileRange {
     pub(super) range: Range<Addr>,
     /// In bytes.
     pub(super) offset: u64,
-    pub(super) path: Arc<str>,
+    /// `None`: the system lists the range and names no file.
+    pub(super) path: Option<Arc<str>>,
     pub(super) deleted: bool,
+    /// What the list says is allowed there; a segment says it better.
+    pub(super) protection: Option<Protection>,
 }
 
 /// Joins segments and names. Files whose ranges have no segment give mappings of unknown protection; a segment that
@@ -53,10 +56,10 @@ pub(super) fn build(covered: &[Covered], files: &[FileRange]) -> Vec<Mapping> {
         let file = name.filter(|(r, _)| r.start <= at).map(|(_, f)| *f);
         out.push(Mapping {
             range: at..stop,
-            protection: inside.map(|c| c.protection),
+            protection: inside.map(|c| c.protection).or(file.and_then(|f| f.protection)),
             shared: None,
             file_offset: file.map_or(0, |f| f.offset.saturating_add(at.offset_from(f.range.start).unwrap_or(0))),
-            path: file.map(|f| Arc::clone(&f.path)),
+            path: file.and_then(|f| f.path.clone()),
             deleted: file.is_some_and(|f| f.deleted),
             file_id: None,
             open: Vec::new(),

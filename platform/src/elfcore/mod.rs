@@ -2,15 +2,18 @@
 //!
 //! Input: a core as a file or a stream, also compressed. Output: a [`Core`], which answers as an
 //! [`evidence::Target`]. The parts that all systems share are here: headers, notes, memory; which system wrote a core is
-//! decided from the set of its notes, and its folder ([`linux`]) then says what they mean. It does not read kernel dumps,
+//! decided from the set of its notes, and its folder (`linux`, `freebsd`, `illumos`) then says what they mean. It does not read kernel dumps,
 //! and it opens no other file than the core: bytes that were left out are absent, even where the mapped file has them.
 
+mod freebsd;
 pub mod headers;
+mod illumos;
 mod linux;
 mod mappings;
 mod memory;
 pub mod notes;
 mod os;
+mod vectors;
 
 pub use memory::CoreMemory;
 
@@ -20,7 +23,7 @@ use crate::input::{Input, Kind, Source};
 use evidence::bytes::Endian;
 use evidence::{
     Attribute, Doubt, Doubts, Event, Gaps, Identity, ImageHint, Mapping, Memory, Note, OpenFile, Origin, Os, Target,
-    Thread,
+    Thread, ThreadId, ToU64, ToUsize,
 };
 use headers::Headers;
 use mappings::FileRange;
@@ -28,6 +31,7 @@ use memory::Outside;
 use os::Writer;
 use std::io::Read;
 use std::path::Path;
+use std::sync::Arc;
 
 /// How many threads are kept. A process of the default `threads-max` of a 64 GiB machine (some 500,000) would need a
 /// gigabyte for registers alone; the first ones include the one that died.
@@ -114,6 +118,37 @@ impl Reading {
     }
 }
 
+/// Hands on notes that are not told in another form, each with its thread, up to [`LIMIT_KEPT_NOTES`].
+fn keep_notes<'n>(
+    parts: &Parts<'_>,
+    notes: impl Iterator<Item = (&'n notes::NoteRef, Option<ThreadId>)>,
+    reading: &mut Reading,
+) {
+    let mut left = LIMIT_KEPT_NOTES.to_u64();
+    let mut dropped = 0_u64;
+    for (note, thread) in notes {
+        if note.len > left {
+            dropped = dropped.saturating_add(1);
+            continue;
+        }
+        left = left.saturating_sub(note.len);
+        reading.notes.push(Note {
+            owner: Box::from(&*note.owner),
+            kind: note.kind,
+            thread,
+            body: Arc::from(parts.source.bytes(note.at, note.len.to_usize())),
+        });
+    }
+    if dropped > 0 {
+        let why = format!("{dropped} notes do not fit into the {LIMIT_KEPT_NOTES} bytes that are kept of notes");
+        parts.doubts.push(Doubt::new("note", why));
+    }
+}
+
+fn attribute(key: &str, thread: Option<ThreadId>, value: impl Into<Box<str>>) -> Attribute {
+    Attribute { key: key.into(), thread, value: value.into() }
+}
+
 impl Core {
     fn read(input: &Input) -> Result<Self, Error> {
         let source = input.source();
@@ -136,13 +171,13 @@ impl Core {
             Writer::Silent if headers.segments.iter().any(|s| s.kind == headers::PT_NOTE) || headers.cut => Os::Other,
             Writer::Silent => return wrong(0, "an ELF core without notes, such as the dump of a whole kernel"),
         };
-        let (mut memory, covered, mut sums) = CoreMemory::new(source, &headers, 0, &doubts);
+        let absent_flags = if os == Os::Illumos { illumos::ABSENT_FLAGS } else { 0 };
+        let (mut memory, covered, mut sums) = CoreMemory::new(source, &headers, absent_flags, &doubts);
         let parts = Parts { source, headers: &headers, index: &index, memory: &memory, doubts: &doubts };
         let mut reading = match os {
             Os::Linux => linux::read(&parts),
-            Os::FreeBsd | Os::Illumos => {
-                return wrong(0, &format!("a core of {}, whose notes cannot be read yet", os.word()));
-            }
+            Os::FreeBsd => freebsd::read(&parts),
+            Os::Illumos => illumos::read(&parts),
             _ => {
                 doubts.push(Doubt::new("note", "no note says which system wrote this core: no thread can be shown"));
                 Reading::new(Identity::new(Origin::UserCore, Os::Other, os::arch(headers.machine)))

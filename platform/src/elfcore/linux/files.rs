@@ -40,12 +40,11 @@ pub(super) fn read(body: &[u8], headers: &Headers, at: u64, doubts: &Doubts) -> 
             None => (name, false),
         };
         // One string for each file, not for each of its mappings.
-        let path: Arc<str> = match out.last().filter(|f| f.path.as_bytes() == name) {
-            Some(before) => Arc::clone(&before.path),
-            None => Arc::from(&*String::from_utf8_lossy(name)),
-        };
+        let before = out.last().and_then(|f| f.path.clone()).filter(|p| p.as_bytes() == name);
+        let path = before.unwrap_or_else(|| Arc::from(&*String::from_utf8_lossy(name)));
         let offset = offset.saturating_mul(page);
-        out.push(FileRange { range: Addr(start)..Addr(end), offset, path, deleted });
+        let range = Addr(start)..Addr(end);
+        out.push(FileRange { range, offset, path: Some(path), deleted, protection: None });
     }
     out
 }
@@ -63,7 +62,13 @@ pub(super) fn name_special(files: &mut Vec<FileRange>, auxv: &Auxv, parts: &Part
             let range = Addr(s.vaddr)..Addr(s.vaddr.saturating_add(s.memsz));
             let taken = files.iter().any(|f| f.range.start < range.end && range.start < f.range.end);
             if !taken {
-                files.push(FileRange { range, offset: 0, path: Arc::from(name), deleted: false });
+                files.push(FileRange {
+                    range,
+                    offset: 0,
+                    path: Some(Arc::from(name)),
+                    deleted: false,
+                    protection: None,
+                });
             }
         }
     };

@@ -6,10 +6,9 @@ mod threads;
 
 use super::memory::Outside;
 use super::notes::NoteRef;
-use super::{Parts, Reading, os};
+use super::{Parts, Reading, attribute, keep_notes, os};
 use crate::linux_abi;
-use evidence::{Attribute, Identity, Note, Origin, Os, ThreadId, ToU64, ToUsize};
-use std::sync::Arc;
+use evidence::{Identity, Origin, Os};
 
 /// Who wrote the core. Only the kernel knows which thread died, and only it lists every mapping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,42 +57,12 @@ pub(super) fn read(parts: &Parts<'_>) -> Reading {
     }
     files::name_special(&mut reading.files, &auxv, parts);
     process::identify(&mut reading, info.as_ref(), &auxv, parts);
-    reading.attributes.push(Attribute {
-        key: "core.writer".into(),
-        thread: None,
-        value: match by {
-            By::Kernel => "kernel".into(),
-            By::Debugger => "debugger".into(),
-        },
-    });
-    keep_notes(parts, &owners, &mut reading);
+    let writer = match by {
+        By::Kernel => "kernel",
+        By::Debugger => "debugger",
+    };
+    reading.attributes.push(attribute("core.writer", None, writer));
+    let kept = parts.index.iter().zip(owners).filter(|(n, _)| !DECODED.contains(&n.kind));
+    keep_notes(parts, kept, &mut reading);
     reading
-}
-
-/// Hands on the notes that are not told in another form, each with the thread it stands behind.
-fn keep_notes(parts: &Parts<'_>, owners: &[Option<ThreadId>], reading: &mut Reading) {
-    let mut left = super::LIMIT_KEPT_NOTES.to_u64();
-    let mut dropped = 0_u64;
-    for (note, thread) in parts.index.iter().zip(owners) {
-        if DECODED.contains(&note.kind) {
-            continue;
-        }
-        if note.len > left {
-            dropped = dropped.saturating_add(1);
-            continue;
-        }
-        let body = parts.source.bytes(note.at, note.len.to_usize());
-        left = left.saturating_sub(note.len);
-        reading.notes.push(Note {
-            owner: Box::from(&*note.owner),
-            kind: note.kind,
-            thread: *thread,
-            body: Arc::from(body),
-        });
-    }
-    if dropped > 0 {
-        let limit = super::LIMIT_KEPT_NOTES;
-        let why = format!("{dropped} notes do not fit into the {limit} bytes that are kept of notes");
-        parts.doubts.push(evidence::Doubt::new("note", why));
-    }
 }

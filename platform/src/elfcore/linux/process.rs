@@ -96,9 +96,10 @@ pub(super) fn identify(reading: &mut Reading, info: Option<&Info>, auxv: &Auxv, 
     let memory: &dyn evidence::Memory = parts.memory;
     let file_at = |at: Option<u64>| {
         let at = Addr(at?);
-        reading.files.iter().find(|f| f.range.contains(&at) && !f.path.starts_with('['))
+        let file = reading.files.iter().find(|f| f.range.contains(&at))?;
+        file.path.as_deref().filter(|p| !p.starts_with('['))
     };
-    let mapped = file_at(auxv.program_headers).or_else(|| file_at(auxv.entry)).map(|f| Box::from(&*f.path));
+    let mapped = file_at(auxv.program_headers).or_else(|| file_at(auxv.entry)).map(Box::from);
     let given = auxv.exec_name.and_then(|at| memory.read_c_string(Addr(at), LIMIT_PATH).ok()).filter(|s| !s.is_empty());
     let mut attribute = |key: &str, value: String| {
         reading.attributes.push(Attribute { key: key.into(), thread: None, value: value.into() });

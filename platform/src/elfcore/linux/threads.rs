@@ -2,6 +2,7 @@
 
 use super::{By, Parts, is_core};
 use crate::elfcore::notes::NoteRef;
+use crate::elfcore::vectors;
 use crate::elfcore::{LIMIT_THREADS, Reading};
 use crate::linux_abi::registers::{aarch64_vectors, general, in_progress};
 use crate::linux_abi::{self, siginfo, xstate};
@@ -151,7 +152,7 @@ fn thread(
             ("LINUX", NT_PRXFPREG) => legacy = xstate::fxsave_vectors(arch, &body()),
             ("LINUX", linux_abi::NT_X86_XSTATE) => {
                 let area = body();
-                if plausible(&area) {
+                if vectors::plausible(&area) {
                     let layout = layout.unwrap_or_else(|| xstate::Layout::guess(area.len()));
                     thread.registers.vectors = xstate::vectors(arch, &area, layout);
                 } else {
@@ -183,16 +184,6 @@ fn thread(
         thread.state = Some(ThreadState { word: "in-system-call".into(), system_call, wait_channel: None });
     }
     thread
-}
-
-/// Whether an XSAVE area is one. Kernels before 5.7 could write uninitialised memory into this note (CVE-2020-10732;
-/// seen: a line of the audit log), so the header is checked as the processor itself does: SDM volume 1, 13.4.2 and 13.8.1.
-fn plausible(area: &[u8]) -> bool {
-    let long = |at| u64_at(area, at, Endian::Little);
-    let (Some(enabled), Some(in_use), Some(compacted)) = (long(464), long(512), long(520)) else { return false };
-    // XCR0: x87 always on; bits above 19 are not user components of any processor.
-    let reserved = area.get(528..576).is_some_and(|r| r.iter().all(|b| *b == 0));
-    enabled & 1 == 1 && enabled >> 20 == 0 && in_use & !enabled == 0 && compacted == 0 && reserved
 }
 
 /// The base of i386's gs: the entry that the selector names, out of `struct user_desc` (entry number, base, limit, flags;
