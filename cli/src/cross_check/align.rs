@@ -1,0 +1,521 @@
+//! Lays a peer's report beside ours: threads by id, frames by pc and inline depth, variables by name.
+//!
+//! Every difference has a reason code. Codes that begin with `peer-` say that the peer knows less than we do; they are
+//! counted apart, because they are no disagreement: two tools disagree when both say something and it is not the same,
+//! or when we know less.
+
+use super::names::{NameMatch, compare, same_file};
+use super::{OurFrame, OurReport, OurThread, OurVariable, Peer, PeerFrame, PeerReport, PeerThread, values};
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// How many differences are kept; more are counted. Nobody reads ten thousand.
+pub const LIMIT_DIFFERENCES: usize = 10_000;
+/// How many frames ahead a frame with the same pc is looked for after the stacks went apart.
+const LIMIT_RESYNC: usize = 64;
+
+/// Why something is not the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reason {
+    /// The peer has a thread that we do not have.
+    OursMissingThread,
+    /// We have a thread that the peer does not have.
+    OursExtraThread,
+    /// The peer has a frame that we do not have.
+    OursMissing,
+    /// We have a frame that the peer does not have, although its stack goes on or ended as stacks end.
+    OursExtra,
+    /// A limit of ours ended the list of frames.
+    OursStoppedEarly,
+    /// The peer has an inlined function that we do not have.
+    OursMissingInline,
+    /// We have an inlined function that the peer, which knows inlined functions here, does not have.
+    OursExtraInline,
+    /// The peer has a name for the function and we have none.
+    OursLostName,
+    /// The peer has file and line and we have none.
+    OursLostLine,
+    /// The peer has a variable that we do not have.
+    OursMissingVariable,
+    /// The peer has a value and we have a reason for its absence.
+    OursLostValue,
+    /// Both have a name and the functions are not the same.
+    FunctionDiffers,
+    /// Both have a file and they are not the same.
+    FileDiffers,
+    /// Both have a line in the same file and they are not the same.
+    LineDiffers,
+    /// Both have a value and they are not the same.
+    ValueDiffers,
+    /// The peer stopped with an error or died before the end of the stack.
+    PeerStoppedEarly,
+    /// gdb shows a function that is no longer on the stack, because it left by a jump to what it called last. Seen in
+    /// raise() of glibc 2.36: `__pthread_kill_internal` jumps to `__pthread_kill_implementation`, whose return address
+    /// is in raise(); gdb knows the function between them from `DW_TAG_call_site`, others do not show it.
+    PeerTailCall,
+    /// We show a function that left the stack by a tail call, and the peer does not.
+    PeerNoTailCall,
+    /// The peer shows no inlined functions in this frame.
+    PeerNoInlines,
+    /// The peer shows the name of the surrounding function for an inlined one.
+    PeerLostInlineName,
+    /// The peer has no name for the function.
+    PeerLostName,
+    /// The peer has no line, as eu-stack in programs without `.debug_aranges`.
+    PeerLostLine,
+    /// The peer does not know the variable.
+    PeerMissingVariable,
+    /// The peer has no value for the variable.
+    PeerLostValue,
+}
+
+impl Reason {
+    /// Whether this only says that the peer knows less.
+    #[must_use]
+    pub const fn is_peer_limit(self) -> bool {
+        matches!(
+            self,
+            Self::PeerStoppedEarly
+                | Self::PeerTailCall
+                | Self::PeerNoTailCall
+                | Self::PeerNoInlines
+                | Self::PeerLostInlineName
+                | Self::PeerLostName
+                | Self::PeerLostLine
+                | Self::PeerMissingVariable
+                | Self::PeerLostValue
+        )
+    }
+
+    /// The code as it is printed.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::OursMissingThread => "ours-missing-thread",
+            Self::OursExtraThread => "ours-extra-thread",
+            Self::OursMissing => "ours-missing",
+            Self::OursExtra => "ours-extra",
+            Self::OursStoppedEarly => "ours-stopped-early",
+            Self::OursMissingInline => "ours-missing-inline",
+            Self::OursExtraInline => "ours-extra-inline",
+            Self::OursLostName => "ours-lost-name",
+            Self::OursLostLine => "ours-lost-line",
+            Self::OursMissingVariable => "ours-missing-variable",
+            Self::OursLostValue => "ours-lost-value",
+            Self::FunctionDiffers => "function-differs",
+            Self::FileDiffers => "file-differs",
+            Self::LineDiffers => "line-differs",
+            Self::ValueDiffers => "value-differs",
+            Self::PeerStoppedEarly => "peer-stopped-early",
+            Self::PeerTailCall => "peer-tail-call",
+            Self::PeerNoTailCall => "peer-no-tail-call",
+            Self::PeerNoInlines => "peer-no-inlines",
+            Self::PeerLostInlineName => "peer-lost-inline-name",
+            Self::PeerLostName => "peer-lost-name",
+            Self::PeerLostLine => "peer-lost-line",
+            Self::PeerMissingVariable => "peer-missing-variable",
+            Self::PeerLostValue => "peer-lost-value",
+        }
+    }
+}
+
+/// One thing that is not the same.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Difference {
+    /// The thread's id.
+    pub thread: u64,
+    /// The frame's number in our list, where we have it.
+    pub frame: Option<usize>,
+    /// The frame's number in the peer's list, where it has it.
+    pub peer_frame: Option<usize>,
+    /// The variable's name, for differences of variables.
+    pub variable: Option<String>,
+    /// Why.
+    pub reason: Reason,
+    /// What we say.
+    pub ours: Option<String>,
+    /// What the peer says.
+    pub peer: Option<String>,
+}
+
+/// What was compared, and how it came out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Totals {
+    /// Threads on both sides.
+    pub threads: u64,
+    /// Frames on both sides.
+    pub frames: u64,
+    /// Of these, frames with nothing that differs, the peer's limits aside.
+    pub frames_same: u64,
+    /// Frames whose function has the same name in another style.
+    pub frames_other_style: u64,
+    /// Variables on both sides.
+    pub variables: u64,
+    /// Of these, variables with the same value, or without one on both sides.
+    pub variables_same: u64,
+    /// Differences that are disagreements.
+    pub differences: u64,
+    /// Differences that are limits of the peer.
+    pub peer_limits: u64,
+    /// How often each reason was given.
+    pub reasons: BTreeMap<&'static str, u64>,
+}
+
+/// The result of comparing with one peer.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Comparison {
+    /// Which tool.
+    pub peer: Peer,
+    /// Its version.
+    pub version: String,
+    /// Why the peer's report is not whole, if so.
+    pub incomplete: Option<String>,
+    /// The counts.
+    pub totals: Totals,
+    /// Every difference, up to [`LIMIT_DIFFERENCES`].
+    pub differences: Vec<Difference>,
+}
+
+impl Comparison {
+    /// Whether nothing disagrees. The peer's limits do not count, unless `strict`.
+    #[must_use]
+    pub const fn same(&self, strict: bool) -> bool {
+        self.totals.differences == 0 && (!strict || self.totals.peer_limits == 0)
+    }
+}
+
+fn bump(counter: &mut u64) {
+    *counter = counter.saturating_add(1);
+}
+
+/// Compares.
+#[must_use]
+pub fn align(ours: &OurReport, peer: &PeerReport) -> Comparison {
+    let mut work = Work {
+        peer: peer.peer,
+        incomplete: peer.incomplete.is_some(),
+        thread: 0,
+        totals: Totals::default(),
+        differences: Vec::new(),
+    };
+    let theirs: BTreeMap<u64, &PeerThread> = peer.threads.iter().map(|t| (t.id, t)).collect();
+    let mine: BTreeMap<u64, &OurThread> = ours.threads.iter().map(|t| (t.id, t)).collect();
+    for (id, thread) in &mine {
+        work.thread = *id;
+        match theirs.get(id) {
+            Some(other) => {
+                bump(&mut work.totals.threads);
+                work.thread(thread, other);
+            }
+            None if work.incomplete => work.note(Reason::PeerStoppedEarly, None, None, None, None),
+            None => work.note(Reason::OursExtraThread, None, None, None, None),
+        }
+    }
+    for id in theirs.keys().filter(|id| !mine.contains_key(id)) {
+        work.thread = *id;
+        work.note(Reason::OursMissingThread, None, None, None, None);
+    }
+    Comparison {
+        peer: peer.peer,
+        version: peer.version.clone(),
+        incomplete: peer.incomplete.clone(),
+        totals: work.totals,
+        differences: work.differences,
+    }
+}
+
+/// One physical frame of ours and the functions inlined at its pc: where it starts in the list, and how many there are.
+#[derive(Clone, Copy)]
+struct Group {
+    pc: u64,
+    start: usize,
+    len: usize,
+    tail_call: bool,
+}
+
+impl Group {
+    fn end(self) -> usize {
+        self.start.saturating_add(self.len)
+    }
+}
+
+fn groups(frames: &[OurFrame]) -> Vec<Group> {
+    let mut list = Vec::new();
+    let mut start = 0_usize;
+    for (index, frame) in frames.iter().enumerate() {
+        let end = index.saturating_add(1);
+        if !frame.inline || end == frames.len() {
+            list.push(Group { pc: frame.pc, start, len: end.saturating_sub(start), tail_call: frame.tail_call });
+            start = end;
+        }
+    }
+    list
+}
+
+struct Work {
+    peer: Peer,
+    incomplete: bool,
+    thread: u64,
+    totals: Totals,
+    differences: Vec<Difference>,
+}
+
+impl Work {
+    fn note(
+        &mut self,
+        reason: Reason,
+        frame: Option<usize>,
+        peer_frame: Option<usize>,
+        ours: Option<String>,
+        peer: Option<String>,
+    ) {
+        self.push(Difference { thread: self.thread, frame, peer_frame, variable: None, reason, ours, peer });
+    }
+
+    fn push(&mut self, difference: Difference) {
+        let totals = &mut self.totals;
+        bump(if difference.reason.is_peer_limit() { &mut totals.peer_limits } else { &mut totals.differences });
+        bump(totals.reasons.entry(difference.reason.code()).or_default());
+        if self.differences.len() < LIMIT_DIFFERENCES {
+            self.differences.push(difference);
+        }
+    }
+
+    fn thread(&mut self, ours: &OurThread, peer: &PeerThread) {
+        let groups = groups(&ours.frames);
+        let (mut i, mut j) = (0_usize, 0_usize);
+        while let (Some(group), Some(frame)) = (groups.get(i), peer.frames.get(j)) {
+            if group.pc == frame.pc {
+                let taken = self.extent(groups.get(i..).unwrap_or_default(), peer.frames.get(j..).unwrap_or_default());
+                self.group(&ours.frames, *group, &peer.frames, j, taken);
+                (i, j) = (i.saturating_add(1), j.saturating_add(taken));
+                continue;
+            }
+            if frame.tail_call {
+                self.note(Reason::PeerTailCall, None, Some(j), None, Some(frame_text(frame)));
+                j = j.saturating_add(1);
+                continue;
+            }
+            if group.tail_call {
+                self.only_ours(Reason::PeerNoTailCall, &ours.frames, *group);
+                i = i.saturating_add(1);
+                continue;
+            }
+            let theirs = peer.frames.iter().skip(j).take(LIMIT_RESYNC).position(|f| f.pc == group.pc);
+            let mine = groups.iter().skip(i).take(LIMIT_RESYNC).position(|g| g.pc == frame.pc);
+            let (skip_ours, skip_peer) = match (mine, theirs) {
+                (Some(mine), Some(theirs)) if mine <= theirs => (mine, 0),
+                (Some(mine), None) => (mine, 0),
+                (_, Some(theirs)) => (0, theirs),
+                (None, None) => (1, 1),
+            };
+            for group in groups.iter().skip(i).take(skip_ours) {
+                self.only_ours(Reason::OursExtra, &ours.frames, *group);
+            }
+            for (index, frame) in peer.frames.iter().enumerate().skip(j).take(skip_peer) {
+                let reason = if frame.tail_call { Reason::PeerTailCall } else { Reason::OursMissing };
+                self.note(reason, None, Some(index), None, Some(frame_text(frame)));
+            }
+            (i, j) = (i.saturating_add(skip_ours), j.saturating_add(skip_peer));
+        }
+        let stopped = peer.ended.is_some() || self.incomplete;
+        let reason = if stopped { Reason::PeerStoppedEarly } else { Reason::OursExtra };
+        for group in groups.iter().skip(i) {
+            let reason = if group.tail_call { Reason::PeerNoTailCall } else { reason };
+            self.only_ours(reason, &ours.frames, *group);
+        }
+        let reason = if ours.cut { Reason::OursStoppedEarly } else { Reason::OursMissing };
+        for (index, frame) in peer.frames.iter().enumerate().skip(j) {
+            let reason = if frame.tail_call { Reason::PeerTailCall } else { reason };
+            self.note(reason, None, Some(index), None, Some(frame_text(frame)));
+        }
+    }
+
+    fn only_ours(&mut self, reason: Reason, frames: &[OurFrame], group: Group) {
+        for (index, frame) in frames.iter().enumerate().skip(group.start).take(group.len) {
+            let text = format!("{:#x} {}", frame.pc, frame.function.as_deref().unwrap_or("?"));
+            self.note(reason, Some(index), None, Some(text), None);
+        }
+    }
+
+    /// How many of the peer's frames, of which the first has the pc of the first of our groups, belong to that group.
+    fn extent(&self, groups: &[Group], peer: &[PeerFrame]) -> usize {
+        let Some(group) = groups.first() else { return 1 };
+        if self.peer == Peer::Gdb {
+            let last = peer.iter().take_while(|f| f.pc == group.pc && f.inline == Some(true)).count();
+            let physical = peer.get(last).is_some_and(|f| f.pc == group.pc);
+            return last.saturating_add(usize::from(physical)).max(1);
+        }
+        // The others do not say what is inlined: a run of one pc is inlining, recursion, or both.
+        let run = peer.iter().take_while(|f| f.pc == group.pc).count();
+        let recursion = groups.iter().take_while(|g| g.pc == group.pc).count();
+        let all = groups.iter().take(recursion).fold(0_usize, |sum, g| sum.saturating_add(g.len));
+        let mut taken = if run == all {
+            group.len
+        } else if run == recursion {
+            1
+        } else if recursion == 1 {
+            run
+        } else {
+            group.len.min(run)
+        };
+        if self.peer == Peer::Lldb && taken < group.len {
+            // lldb gives the frames around an inlined one the start of the inlined range as their pc.
+            let next = groups.get(1).map(|g| g.pc);
+            let around = peer.iter().skip(taken).take_while(|f| Some(f.pc) != next && f.pc < group.pc);
+            taken = taken.saturating_add(around.take(group.len.saturating_sub(taken)).count());
+        }
+        taken.max(1)
+    }
+
+    fn group(&mut self, ours: &[OurFrame], group: Group, peer: &[PeerFrame], at: usize, taken: usize) {
+        let lost = group.len.saturating_sub(taken);
+        if taken == 1 && lost > 0 {
+            // One frame for all: its function is the outermost, its line the innermost.
+            let (Some(first), Some(last), Some(theirs)) =
+                (ours.get(group.start), ours.get(group.end().saturating_sub(1)), peer.get(at))
+            else {
+                return;
+            };
+            let knows = self.peer == Peer::Gdb && theirs.file.is_some();
+            let reason = if knows { Reason::OursExtraInline } else { Reason::PeerNoInlines };
+            self.note(reason, Some(group.start), Some(at), first.function.clone(), theirs.function.clone());
+            let merged = OurFrame { file: first.file.clone(), line: first.line, ..last.clone() };
+            self.frame(&merged, group.end().saturating_sub(1), theirs, at, None);
+            return;
+        }
+        // From the outermost inwards, so that the physical frames meet.
+        let outer = ours.get(group.end().saturating_sub(1)).and_then(|f| f.function.clone());
+        for back in 1..=group.len.max(taken) {
+            let mine = (back <= group.len).then(|| group.end().saturating_sub(back));
+            let theirs = (back <= taken).then(|| at.saturating_add(taken).saturating_sub(back));
+            let pair = (mine.and_then(|m| ours.get(m)), theirs.and_then(|t| peer.get(t)));
+            match pair {
+                (Some(frame), Some(other)) => {
+                    self.frame(frame, mine.unwrap_or(0), other, theirs.unwrap_or(0), outer.as_deref());
+                }
+                (Some(frame), None) => {
+                    let reason = if self.peer == Peer::Gdb { Reason::OursExtraInline } else { Reason::PeerNoInlines };
+                    self.note(reason, mine, None, frame.function.clone(), None);
+                }
+                (None, Some(other)) => {
+                    self.note(Reason::OursMissingInline, None, theirs, None, Some(frame_text(other)));
+                }
+                (None, None) => {}
+            }
+        }
+    }
+
+    fn frame(&mut self, ours: &OurFrame, index: usize, peer: &PeerFrame, at: usize, outer: Option<&str>) {
+        bump(&mut self.totals.frames);
+        let before = self.totals.differences;
+        self.function(ours, index, peer, at, outer);
+        self.place(ours, index, peer, at);
+        self.variables(ours, index, peer, at);
+        if self.totals.differences == before {
+            bump(&mut self.totals.frames_same);
+        }
+    }
+
+    fn function(&mut self, ours: &OurFrame, index: usize, peer: &PeerFrame, at: usize, outer: Option<&str>) {
+        let named = ours.function.as_deref().or(ours.linkage_name.as_deref());
+        let (ours_text, peer_text) = (named.map(str::to_string), peer.function.clone());
+        let reason = match (named, peer.function.as_deref()) {
+            (None, None) | (_, Some("<signal handler called>")) => return,
+            (None, Some(_)) => Reason::OursLostName,
+            (Some(_), None) => Reason::PeerLostName,
+            (Some(_), Some(theirs)) => {
+                let spellings: Vec<&str> = ours.function.iter().chain(&ours.linkage_name).map(String::as_str).collect();
+                let aliases: Vec<&str> = ours.aliases.iter().map(String::as_str).collect();
+                match compare(&spellings, theirs) {
+                    NameMatch::Same => return,
+                    NameMatch::Style => return bump(&mut self.totals.frames_other_style),
+                    NameMatch::Different if compare(&aliases, theirs) != NameMatch::Different => {
+                        return bump(&mut self.totals.frames_other_style);
+                    }
+                    NameMatch::Different
+                        if ours.inline && outer.is_some_and(|o| compare(&[o], theirs) != NameMatch::Different) =>
+                    {
+                        Reason::PeerLostInlineName
+                    }
+                    NameMatch::Different => Reason::FunctionDiffers,
+                }
+            }
+        };
+        self.note(reason, Some(index), Some(at), ours_text, peer_text);
+    }
+
+    fn place(&mut self, ours: &OurFrame, index: usize, peer: &PeerFrame, at: usize) {
+        let text = |file: &Option<String>, line: Option<u32>| {
+            file.as_ref().map(|f| line.map_or(f.clone(), |l| format!("{f}:{l}")))
+        };
+        let reason = match (&ours.file, &peer.file) {
+            (None, None) => return,
+            (None, Some(_)) if peer.line.is_none() => return,
+            (None, Some(_)) => Reason::OursLostLine,
+            (Some(_), None) if ours.line.is_none() => return,
+            (Some(_), None) => Reason::PeerLostLine,
+            (Some(mine), Some(theirs)) if !same_file(mine, theirs) => Reason::FileDiffers,
+            (Some(_), Some(_)) => match (ours.line, peer.line) {
+                (Some(mine), Some(theirs)) if mine != theirs => Reason::LineDiffers,
+                (Some(_), None) => Reason::PeerLostLine,
+                (None, Some(_)) => Reason::OursLostLine,
+                _ => return,
+            },
+        };
+        self.note(reason, Some(index), Some(at), text(&ours.file, ours.line), text(&peer.file, peer.line));
+    }
+
+    fn variables(&mut self, ours: &OurFrame, index: usize, peer: &PeerFrame, at: usize) {
+        // A frame for which the peer lists nothing was not asked for variables, or has none; only gdb lists any.
+        if peer.variables.is_empty() && (self.peer != Peer::Gdb || ours.variables.is_empty()) {
+            return;
+        }
+        let mut left: Vec<&OurVariable> = ours.variables.iter().collect();
+        for theirs in &peer.variables {
+            // The same name again is the variable of an outer scope: both sides list inner scopes first.
+            let found = left.iter().position(|v| v.name == theirs.name).map(|at| left.remove(at));
+            let (reason, ours) = match found {
+                None => (Reason::OursMissingVariable, None),
+                Some(mine) => {
+                    bump(&mut self.totals.variables);
+                    let reason = match (&mine.value, &theirs.value) {
+                        (Some(mine), Some(theirs)) if !values::agree(mine, theirs) => Reason::ValueDiffers,
+                        (None, Some(_)) => Reason::OursLostValue,
+                        (Some(_), None) => Reason::PeerLostValue,
+                        _ => {
+                            bump(&mut self.totals.variables_same);
+                            continue;
+                        }
+                    };
+                    (reason, mine.value.clone().or_else(|| mine.absent.clone()))
+                }
+            };
+            self.push(Difference {
+                thread: self.thread,
+                frame: Some(index),
+                peer_frame: Some(at),
+                variable: Some(theirs.name.clone()),
+                reason,
+                ours,
+                peer: theirs.value.clone().or_else(|| theirs.absent.clone()),
+            });
+        }
+        for mine in left {
+            self.push(Difference {
+                thread: self.thread,
+                frame: Some(index),
+                peer_frame: Some(at),
+                variable: Some(mine.name.clone()),
+                reason: Reason::PeerMissingVariable,
+                ours: mine.value.clone().or_else(|| mine.absent.clone()),
+                peer: None,
+            });
+        }
+    }
+}
+
+fn frame_text(frame: &PeerFrame) -> String {
+    format!("{:#x} {}", frame.pc, frame.function.as_deref().unwrap_or("?"))
+}

@@ -1,0 +1,265 @@
+//! When two spellings of a function or of a file mean the same.
+//!
+//! gdb leaves out parameters, eu-stack prints bare or demangled names, lldb adds return types, linkers and compilers
+//! append suffixes to clones. Nothing here looks at anything but the spelling.
+
+/// How two names relate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NameMatch {
+    /// The same after normalisation.
+    Same,
+    /// The same last component in another style (bare, without namespace, with underscores, another template spelling).
+    Style,
+    /// Different functions.
+    Different,
+}
+
+/// Compares names; each side may give more than one spelling (readable and linkage name).
+#[must_use]
+pub fn compare(ours: &[&str], peer: &str) -> NameMatch {
+    let peer_canonical = canonical(peer);
+    let ours: Vec<String> = ours.iter().map(|o| canonical(o)).collect();
+    if ours.contains(&peer_canonical) {
+        return NameMatch::Same;
+    }
+    let peer_base = base(&peer_canonical);
+    if !peer_base.is_empty() && ours.iter().any(|o| base(o) == peer_base) {
+        return NameMatch::Style;
+    }
+    NameMatch::Different
+}
+
+/// The name demangled, without clone suffixes, symbol versions, hashes, ABI tags, parameters, qualifiers and return
+/// type; the anonymous namespace in one spelling; no spaces that do not separate words.
+#[must_use]
+pub fn canonical(name: &str) -> String {
+    let name = name.strip_prefix("::").unwrap_or(name);
+    let (name, rust) = demangle(strip_clone(name));
+    let name = strip_clone(&name).replace("[abi:cxx11]", "").replace("(anonymous namespace)", "{anonymous}");
+    let name = name.replace("{{", "{").replace("}}", "}").replace("(anonymous struct)", "{struct}");
+    let name = name.strip_prefix("::").unwrap_or(&name);
+    let name = strip_hash(name);
+    if rust || name.starts_with('<') {
+        return squeeze(name);
+    }
+    squeeze(without_return_type(without_parameters(name)))
+}
+
+fn demangle(name: &str) -> (String, bool) {
+    if (name.starts_with("_R") || (name.starts_with("_ZN") && looks_hashed(name)))
+        && let Ok(rust) = rustc_demangle::try_demangle(name)
+    {
+        return (format!("{rust:#}"), true);
+    }
+    if name.starts_with("_Z")
+        && let Ok(symbol) = cpp_demangle::Symbol::new(name)
+        && let Ok(text) = symbol.demangle()
+    {
+        return (text, false);
+    }
+    (name.to_string(), false)
+}
+
+/// Legacy Rust mangling ends in `17h` and 16 hexadecimal digits, and `E`.
+fn looks_hashed(name: &str) -> bool {
+    name.split("17h").last().is_some_and(|tail| {
+        tail.trim_end_matches('E').len() == 16 && tail.trim_end_matches('E').bytes().all(|b| b.is_ascii_hexdigit())
+    })
+}
+
+/// Without `::h0123456789abcdef` at the end.
+fn strip_hash(name: &str) -> &str {
+    match name.rsplit_once("::h") {
+        Some((head, hash)) if hash.len() == 16 && hash.bytes().all(|b| b.is_ascii_hexdigit()) => head,
+        _ => name,
+    }
+}
+
+/// Without what linkers and compilers append: `.part.0`, `.constprop.0.isra.0`, `.cold`, `.llvm.123`, ` [clone .cold]`,
+/// `@@GLIBC_2.34`, `@plt`.
+fn strip_clone(name: &str) -> &str {
+    let name = name.split_once(" [clone ").map_or(name, |(head, _)| head);
+    let name = match name.split_once('@') {
+        Some((head, _)) if !head.is_empty() => head,
+        _ => name,
+    };
+    match name.find('.') {
+        // A dot inside of a readable name (a file in a lambda's name, `...`) is no suffix.
+        Some(at) if at > 0 && !name.contains(['(', '<', '{', ' ']) => name.get(..at).unwrap_or(name),
+        _ => name,
+    }
+}
+
+/// The name up to its parameter list. Parentheses that belong to the name (`operator()`, `(lambda)`) stay.
+fn without_parameters(name: &str) -> &str {
+    let mut depth = 0_u32;
+    let mut skip = 0_u32;
+    for (at, c) in name.char_indices() {
+        let head = name.get(..at).unwrap_or_default();
+        let operator = is_operator(head);
+        match c {
+            _ if skip > 0 => skip = skip.saturating_sub(1),
+            '(' if depth == 0
+                && operator
+                && head.ends_with("operator")
+                && name.get(at..).is_some_and(|r| r.starts_with("()")) =>
+            {
+                skip = 1;
+            }
+            '(' if depth == 0 => return head.trim_end(),
+            '<' | '>' if operator => {}
+            '-' if !operator && name.get(at..).is_some_and(|r| r.starts_with("->")) => skip = 1,
+            '<' | '(' | '{' | '[' => depth = depth.saturating_add(1),
+            '>' | ')' | '}' | ']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    name
+}
+
+/// Whether the text ends in `operator` or in `operator` and the beginning of a symbol that `<` and `>` can continue.
+fn is_operator(head: &str) -> bool {
+    let head = head.trim_end_matches(['<', '>', '-', '=']);
+    let Some(before) = head.strip_suffix("operator") else { return false };
+    !before.ends_with(|c: char| c.is_alphanumeric() || c == '_')
+}
+
+/// Without a return type in front, which demanglers print for templates.
+fn without_return_type(name: &str) -> &str {
+    let (mut depth, mut start) = (0_u32, 0_usize);
+    for (at, c) in name.char_indices() {
+        let head = name.get(..at).unwrap_or_default();
+        match c {
+            '<' | '>' if is_operator(head) => {}
+            '<' | '(' | '{' | '[' => depth = depth.saturating_add(1),
+            '>' | ')' | '}' | ']' => depth = depth.saturating_sub(1),
+            ' ' if depth == 0 => {
+                // `operator new`, `operator bool`: the space is part of the name, and so is all that follows.
+                if is_operator(head) {
+                    break;
+                }
+                start = at.saturating_add(1);
+            }
+            _ => {}
+        }
+    }
+    name.get(start..).unwrap_or(name)
+}
+
+/// Without spaces, except between two words (`unsigned int`).
+fn squeeze(name: &str) -> String {
+    let word = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
+    let mut text = String::with_capacity(name.len());
+    let mut chars = name.chars().peekable();
+    while let Some(c) = chars.next() {
+        if c != ' ' || (word(text.chars().next_back()) && word(chars.peek().copied())) {
+            text.push(c);
+        }
+    }
+    text
+}
+
+/// The last component without template arguments, leading underscores and glibc's internal prefix.
+fn base(canonical: &str) -> &str {
+    let mut depth = 0_u32;
+    let (mut start, mut end) = (0_usize, canonical.len());
+    let mut previous = ' ';
+    for (at, c) in canonical.char_indices() {
+        let operator = is_operator(canonical.get(..at).unwrap_or_default());
+        match c {
+            '<' | '>' if operator => {}
+            '<' | '{' => {
+                if depth == 0 && c == '<' && at > start {
+                    end = at;
+                }
+                depth = depth.saturating_add(1);
+            }
+            '>' | '}' => depth = depth.saturating_sub(1),
+            ':' if depth == 0 && previous == ':' => (start, end) = (at.saturating_add(1), canonical.len()),
+            _ => {}
+        }
+        previous = c;
+    }
+    let name = canonical.get(start..end).unwrap_or(canonical);
+    let bare = name.trim_start_matches('_');
+    let bare = bare.strip_prefix("GI_").unwrap_or(bare);
+    bare.trim_start_matches('_')
+}
+
+/// Whether two spellings can name the same file: the components of one are the end of the other's, after `.` and `..`
+/// were resolved.
+#[must_use]
+pub fn same_file(a: &str, b: &str) -> bool {
+    let (a, b) = (components(a), components(b));
+    let mut pairs = a.iter().rev().zip(b.iter().rev());
+    !a.is_empty() && !b.is_empty() && pairs.all(|(x, y)| x == y)
+}
+
+fn components(path: &str) -> Vec<&str> {
+    let mut list: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                list.pop();
+            }
+            part => list.push(part),
+        }
+    }
+    list
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn canonical_names() {
+        for (name, expected) in [
+            ("outer::v2::Matrix<int, 4>::operator()(int) const", "outer::v2::Matrix<int,4>::operator()"),
+            (
+                "outer::v2::Matrix<int, 4>::operator+=(outer::v2::Matrix<int, 4> const&)",
+                "outer::v2::Matrix<int,4>::operator+=",
+            ),
+            ("(anonymous namespace)::Hidden::run((anonymous namespace)::Hidden, int&)", "{anonymous}::Hidden::run"),
+            ("_ZNK5outer2v26MatrixIiLi4EE2atEi", "outer::v2::Matrix<int,4>::at"),
+            ("int add<int>(int, int)", "add<int>"),
+            ("operator new(unsigned long)", "operator new"),
+            ("std::ostream& operator<< <char>(std::ostream&, char)", "operator<<<char>"),
+            ("Foo::operator->() const", "Foo::operator->"),
+            ("main::{lambda(int)#1}::operator()(int) const", "main::{lambda(int)#1}::operator()"),
+            ("std::function<void (int)>::operator()(int) const", "std::function<void(int)>::operator()"),
+            ("__pthread_kill_implementation.constprop.0", "__pthread_kill_implementation"),
+            ("run() [clone .part.0]", "run"),
+            ("_ZN3foo3barEv.cold", "foo::bar"),
+            ("pthread_cond_wait@@GLIBC_2.3.2", "pthread_cond_wait"),
+            ("core::panicking::panic_fmt::h0123456789abcdef", "core::panicking::panic_fmt"),
+            ("_ZN4core9panicking9panic_fmt17h0123456789abcdefE", "core::panicking::panic_fmt"),
+            ("<alloc::vec::Vec<T> as core::fmt::Debug>::fmt", "<alloc::vec::Vec<T>as core::fmt::Debug>::fmt"),
+            ("std::string::size[abi:cxx11]() const", "std::string::size"),
+            ("::finish()", "finish"),
+            ("main", "main"),
+        ] {
+            assert_eq!(canonical(name), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn styles_and_differences() {
+        assert_eq!(compare(&["(anonymous namespace)::Hidden::run(int)"], "run"), NameMatch::Style);
+        assert_eq!(compare(&["__GI_raise"], "raise"), NameMatch::Style);
+        assert_eq!(compare(&["f", "_Z1fv"], "f()"), NameMatch::Same);
+        assert_eq!(compare(&["Matrix<int, 4>::operator()"], "operator()(int)"), NameMatch::Style);
+        assert_eq!(compare(&["collections::text"], "collections::pointers"), NameMatch::Different);
+        assert_eq!(compare(&["a::operator<"], "a::operator>"), NameMatch::Different);
+        assert_eq!(compare(&["abort"], "gsignal"), NameMatch::Different);
+    }
+
+    #[test]
+    fn files() {
+        assert!(same_file("./nptl/../sysdeps/nptl/futex-internal.h", "sysdeps/nptl/futex-internal.h"));
+        assert!(same_file("/build/x/../sysdeps/posix/raise.c", "../sysdeps/posix/raise.c"));
+        assert!(!same_file("/a/b.c", "/a/c.c"));
+        assert!(!same_file("", "/a/c.c"));
+    }
+}
