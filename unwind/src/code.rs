@@ -30,19 +30,42 @@ pub(crate) fn judge(at: Addr, arch: Arch, memory: &dyn Memory, modules: &Modules
 
 /// Whether the instruction before `at` is a call, by its bytes in memory or in the verified file.
 pub(crate) fn follows_call(at: Addr, arch: Arch, memory: &dyn Memory, modules: &Modules) -> ReturnTo {
-    let mut raw = [0_u8; LONGEST_CALL];
-    let start = at.wrapping_sub(LONGEST_CALL.to_u64());
-    if memory.read_exact(start, &mut raw).is_err() {
-        let from_file = modules.find(start).and_then(|(_, m)| m.main()?.bytes_at(m.to_svma(start)));
-        let Some(code) = from_file.and_then(|b| b.get(..LONGEST_CALL)) else { return ReturnTo::Unknown };
-        raw.copy_from_slice(code);
-    }
+    let Some(raw) = bytes_before(at, memory, modules) else { return ReturnTo::Unknown };
     let call = match arch {
         Arch::X86_64 | Arch::X86 | Arch::Other => is_x86_call(&raw),
         Arch::Aarch64 => is_aarch64_call(&raw),
         Arch::Arm => return ReturnTo::Unknown,
     };
     if call { ReturnTo::AfterCall } else { ReturnTo::No }
+}
+
+/// The function that the call before `at` names directly; `None` for indirect calls and where the bytes are missing.
+pub(crate) fn direct_target(at: Addr, arch: Arch, memory: &dyn Memory, modules: &Modules) -> Option<Addr> {
+    let raw = bytes_before(at, memory, modules)?;
+    let last = bytes::i32_at(&raw, 4, bytes::Endian::Little)?;
+    match arch {
+        Arch::X86_64 if raw.get(3) == Some(&0xe8) => Some(at.wrapping_add(i64::from(last).cast_unsigned())),
+        Arch::X86 if raw.get(3) == Some(&0xe8) => {
+            Some(Addr(at.0.wrapping_add(i64::from(last).cast_unsigned()) & 0xffff_ffff))
+        }
+        // BL: 26 bits, signed, in words.
+        Arch::Aarch64 if last.cast_unsigned() & 0xfc00_0000 == 0x9400_0000 => {
+            let words = last.wrapping_shl(6).wrapping_shr(6);
+            Some(at.wrapping_sub(4).wrapping_add(i64::from(words).wrapping_mul(4).cast_unsigned()))
+        }
+        _ => None,
+    }
+}
+
+/// The code before `at`, from memory or from the verified file.
+fn bytes_before(at: Addr, memory: &dyn Memory, modules: &Modules) -> Option<[u8; LONGEST_CALL]> {
+    let mut raw = [0_u8; LONGEST_CALL];
+    let start = at.wrapping_sub(LONGEST_CALL.to_u64());
+    if memory.read_exact(start, &mut raw).is_err() {
+        let from_file = modules.find(start).and_then(|(_, m)| m.main()?.bytes_at(m.to_svma(start)));
+        raw.copy_from_slice(from_file?.get(..LONGEST_CALL)?);
+    }
+    Some(raw)
 }
 
 /// Whether the eight bytes can end in a near call (Intel SDM volume 2, CALL: E8 cd, FF /2).

@@ -3,11 +3,52 @@
 use crate::abi;
 use crate::code::{ReturnTo, judge};
 use crate::walk::Walker;
-use evidence::{Addr, Arch, Registers};
+use evidence::{Addr, Arch, Registers, ToU64, ToUsize};
 
 /// Largest distance between two frame pointers: a frame with megabytes of local arrays exists, one of 64 MiB would
 /// overflow every default stack.
 const LIMIT_FRAME: u64 = 64 << 20;
+
+/// How far before a program counter the instruction that sets up its frame is looked for, where no symbol says where
+/// the function starts.
+const LIMIT_PROLOGUE: u64 = 4096;
+
+/// Whether the function that `pc` lies in has set the frame pointer up before `pc`; `None` when its code cannot be
+/// read. Code without (hand-written, or made by a simple JIT compiler) leaves the frame pointer to its caller, whose
+/// frame the chain would then skip.
+pub(crate) fn sets_frame_pointer(pc: Addr, arch: Arch, walker: &Walker<'_, '_>) -> Option<bool> {
+    // mov %rsp,%rbp in both encodings, mov %esp,%ebp (Intel SDM volume 2, MOV).
+    let (width, forms): (_, [&[u8]; 2]) = match arch {
+        Arch::X86_64 => (3, [&[0x48, 0x89, 0xe5], &[0x48, 0x8b, 0xec]]),
+        Arch::X86 => (2, [&[0x89, 0xe5], &[0x8b, 0xec]]),
+        Arch::Aarch64 | Arch::Arm | Arch::Other => return None,
+    };
+    let modules = walker.info.modules();
+    let known = modules.find(pc).and_then(|(index, module)| {
+        let symbol = walker.info.symbols(index)?.at(module.to_svma(pc))?;
+        Some((module, module.to_addr(symbol.start)))
+    });
+    let near = pc.0.saturating_sub(LIMIT_PROLOGUE);
+    let start = known.map_or(near, |(_, start)| start.0.max(near));
+    let length = pc.0.checked_sub(start)?.to_usize();
+    let mut code = vec![0; length];
+    let (got, _) = walker.memory.read(Addr(start), &mut code);
+    if got < length {
+        // Before generated code there may be nothing: its own page is enough. Code of an image may be in the file only.
+        let from_file = known.and_then(|(m, start)| m.main()?.bytes_at(m.to_svma(start))?.get(..length));
+        if let Some(bytes) = from_file {
+            code.copy_from_slice(bytes);
+        } else {
+            let page = pc.0 & !0xfff;
+            code.truncate(pc.0.checked_sub(page)?.to_usize());
+            let (got, _) = walker.memory.read(Addr(page), &mut code);
+            if got.to_u64() < code.len().to_u64() {
+                return None;
+            }
+        }
+    }
+    Some(code.windows(width).any(|w| forms.contains(&w)))
+}
 
 /// A caller found by its frame record.
 pub(crate) struct Caller {

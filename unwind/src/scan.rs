@@ -1,6 +1,6 @@
 //! The last resort: the next word up the stack that looks like a return address.
 
-use crate::code::{ReturnTo, judge};
+use crate::code::{ReturnTo, direct_target, judge};
 use crate::walk::Walker;
 use evidence::{Addr, Registers, ToU64, ToUsize, bytes};
 
@@ -16,17 +16,29 @@ pub(crate) struct Caller {
     pub pc: Addr,
     /// One word above the slot that holds the return address.
     pub cfa: Addr,
-    /// The code before the return address could not be read.
+    /// The code before the return address could not be read, or calls somebody else.
     pub unsure: bool,
 }
 
+/// The name of the function at an address, without the mark of a stub.
+fn function_at(at: Addr, walker: &Walker<'_, '_>) -> Option<String> {
+    let (index, module) = walker.info.modules().find(at)?;
+    let symbol = walker.info.symbols(index)?.at(module.to_svma(at))?;
+    Some(symbol.name.strip_suffix("@plt").unwrap_or(&symbol.name).to_owned())
+}
+
 /// Searches upwards from `from`.
+///
+/// Stacks are full of return addresses of calls that returned long ago. One whose call names another function than the
+/// one that is being left is such a remainder (or the caller of a tail call): it is taken only if no other follows.
 pub(crate) fn step(registers: &Registers, from: Addr, walker: &Walker<'_, '_>) -> Option<Caller> {
     let arch = registers.arch;
     let word = u64::from(arch.pointer_size());
     let mut at = Addr(from.0.checked_next_multiple_of(word)?);
     let end = at.saturating_add(LIMIT_SCAN);
     let mut raw = [0; CHUNK];
+    let callee = registers.pc().and_then(|pc| function_at(pc, walker));
+    let mut second = None;
     while at < end {
         let (got, stop) = walker.memory.read(at, &mut raw);
         for offset in (0..got).step_by(word.to_usize()) {
@@ -49,14 +61,21 @@ pub(crate) fn step(registers: &Registers, from: Addr, walker: &Walker<'_, '_>) -
             if let Some(fp) = frame_pointer(registers, slot, walker) {
                 outer.set(Registers::fp_register(arch), fp);
             }
-            return Some(Caller { registers: outer, pc: Addr(value), cfa, unsure: verdict == ReturnTo::Unknown });
+            let mut caller = Caller { registers: outer, pc: Addr(value), cfa, unsure: verdict == ReturnTo::Unknown };
+            let target = direct_target(caller.pc, arch, walker.memory, walker.info.modules());
+            let called = target.and_then(|t| function_at(t, walker));
+            if called.is_none() || callee.is_none() || called == callee {
+                return Some(caller);
+            }
+            caller.unsure = true;
+            second = second.or(Some(caller));
         }
         if stop.is_some() {
-            return None;
+            break;
         }
         at = at.saturating_add(CHUNK.to_u64());
     }
-    None
+    second
 }
 
 /// The caller's frame pointer: pushed just below the return address by a function that set up a frame, and untouched

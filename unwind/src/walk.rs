@@ -135,6 +135,7 @@ impl<'w, 'm> Walker<'w, 'm> {
             return found(registers, pc, Trust::Scan, false);
         }
         if !frame.suspect
+            && frame_pointer::sets_frame_pointer(frame.pc, self.arch, self).unwrap_or(true)
             && let Some(caller) = frame_pointer::step(registers, self)
         {
             frame.cfa = caller.cfa;

@@ -28,8 +28,8 @@ for t in gdb.selected_inferior().threads():
     f = gdb.newest_frame()
     n = 0
     while f is not None and n < {MOST}:
-        n += 1
         if f.type() not in (gdb.INLINE_FRAME, gdb.TAILCALL_FRAME):
+            n += 1
             out = [hex(f.pc())]
             for r in {names:?}:
                 v = f.read_register(r)
