@@ -19,6 +19,7 @@
     )
 )]
 
+mod backed;
 mod build_id;
 pub mod cfi;
 mod debug_info;
@@ -36,6 +37,7 @@ mod single;
 pub mod symbols;
 pub mod types;
 
+pub use backed::Backed;
 pub use build_id::BuildId;
 pub use debug_info::DebugInfo;
 pub use error::Error;

@@ -1,5 +1,6 @@
 //! One ELF file: its segments, sections (decompressed when first asked for), notes and symbol tables.
 
+mod in_memory;
 mod mini;
 mod program;
 mod sections;
@@ -48,6 +49,7 @@ pub struct ElfFile {
     tls: Option<Range<u64>>,
     sections: Vec<Section>,
     build_id: Option<BuildId>,
+    relocated_by: u64,
 }
 
 impl ElfFile {
@@ -162,6 +164,7 @@ impl ElfFile {
             sections,
             // A separate debug file's PT_NOTE points at contents that were dropped: its section header is right.
             build_id: section_build_id.or(build_id),
+            relocated_by: 0,
             path,
             bytes,
         })

@@ -32,6 +32,7 @@ pub(crate) struct Headers {
     pub is_64: bool,
     pub kind: u16,
     pub machine: u16,
+    pub entry: u64,
     /// File offset of the program headers.
     pub table_offset: u64,
     pub programs: Vec<ProgramHeader>,
@@ -66,6 +67,7 @@ impl Headers {
             is_64,
             kind: header.e_type(endian).0,
             machine: header.e_machine(endian).0,
+            entry: header.e_entry(endian).into(),
             table_offset,
             programs: widen::<H>(table, endian),
         }))

@@ -159,7 +159,7 @@ impl Module {
     #[must_use]
     pub fn report(&self) -> FileReport {
         let mut report = FileReport {
-            main: self.main.as_ref().map(|f| f.path().to_owned()),
+            main: self.main.as_ref().filter(|_| self.verified != Verified::Memory).map(|f| f.path().to_owned()),
             verified: self.verified,
             searched: self.searched.clone(),
             problem: self.problem.clone(),

@@ -11,6 +11,7 @@ use crate::locate::Wanted;
 use crate::{BuildId, Locator};
 use evidence::bytes::Endian;
 use evidence::{Addr, Doubt, Doubts, Mapping, Memory, Target, ToUsize};
+use std::cell::Cell;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
@@ -18,6 +19,11 @@ use std::sync::{Arc, OnceLock};
 const LIMIT_IMAGES: usize = 65_536;
 /// Largest vDSO that is copied out of memory: real ones are two to five pages.
 const LIMIT_VDSO: u64 = 1 << 20;
+
+/// Most bytes copied of one image whose file is missing: the text of all but the largest programs.
+const LIMIT_COPY: u64 = 64 << 20;
+/// Most bytes copied of all of them.
+const LIMIT_COPIES: u64 = 256 << 20;
 
 /// An image that was found, before its file was.
 struct Found {
@@ -55,6 +61,8 @@ struct Finder<'t> {
     locator: Arc<Locator>,
     doubts: &'t Doubts,
     found: Vec<Found>,
+    /// Bytes copied of images without file.
+    copied: Cell<u64>,
 }
 
 pub(super) fn outline(target: &dyn Target, memory: &dyn Memory, locator: &Locator, doubts: &Doubts) -> Vec<Module> {
@@ -62,7 +70,8 @@ pub(super) fn outline(target: &dyn Target, memory: &dyn Memory, locator: &Locato
     if locator.root.is_none() {
         locator.root.clone_from(&target.identity().root);
     }
-    let mut finder = Finder { target, memory, locator: Arc::new(locator), doubts, found: Vec::new() };
+    let mut finder =
+        Finder { target, memory, locator: Arc::new(locator), doubts, found: Vec::new(), copied: Cell::new(0) };
     let identity = target.identity();
     let auxv = Auxv::read(target.notes(), identity.arch.pointer_size(), Endian::from_big(identity.big_endian));
     finder.find_mapped();
@@ -319,6 +328,9 @@ impl Finder<'_> {
             used = file.map(|f| (f, Verified::BuildId));
         }
         let problem = used.is_none().then(|| self.say_missing(&found, &searched));
+        if used.is_none() {
+            used = self.out_of_memory(&found).map(|f| (f, Verified::Memory));
+        }
         let (main, verified) = used.map_or((None, Verified::Not), |(f, v)| (Some(f), v));
         let slide = found.slide.or_else(|| {
             let headers = super::in_memory::head_of_file(main.as_ref()?.bytes())?;
@@ -326,6 +338,17 @@ impl Finder<'_> {
         });
         let slide = slide.unwrap_or(found.base.0);
         Some(self.module(found, main, verified, slide, searched, problem))
+    }
+
+    /// What memory holds of an image without a file still has its exported names and its call frame information.
+    fn out_of_memory(&self, found: &Found) -> Option<ElfFile> {
+        let image = found.image.as_ref()?;
+        let name = format!("[{} in memory]", found.path.as_deref().unwrap_or("image"));
+        let limit = LIMIT_COPY.min(LIMIT_COPIES.saturating_sub(self.copied.get()));
+        let file =
+            ElfFile::from_memory(&name, &image.headers, image.slide, found.build_id.clone(), self.memory, limit)?;
+        self.copied.set(self.copied.get().saturating_add(file.size()));
+        Some(file)
     }
 
     fn say_missing(&self, found: &Found, searched: &[(PathBuf, Outcome)]) -> String {

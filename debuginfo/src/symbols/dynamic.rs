@@ -14,7 +14,7 @@ const DT_STRSZ: u64 = 10;
 const DT_GNU_HASH: u64 = 0x6fff_fef5;
 
 /// The entries of the dynamic section: (tag, value).
-pub(super) fn entries(file: &ElfFile) -> Vec<(u64, u64)> {
+pub(crate) fn entries(file: &ElfFile) -> Vec<(u64, u64)> {
     let endian = bytes::Endian::from_big(file.endian() == gimli::RunTimeEndian::Big);
     let Some(range) = file.dynamic() else { return Vec::new() };
     let Some(data) = file.bytes_at(Svma(range.start)) else { return Vec::new() };
@@ -38,9 +38,9 @@ pub(super) fn entries(file: &ElfFile) -> Vec<(u64, u64)> {
 pub(super) fn read<'m>(file: &'m ElfFile, found: &mut Found<'m>) {
     let entries = entries(file);
     let get = |tag| entries.iter().find(|(t, _)| *t == tag).map(|(_, v)| *v);
-    // A running loader has replaced the addresses in its own copy by runtime ones; read-only images keep SVMAs. An
-    // address that no segment has is one of the former and is of no use here.
-    let at = |address: u64| file.bytes_at(Svma(address));
+    // glibc's loader replaces the addresses in memory by runtime ones, musl's and the kernel (for the vDSO) do not.
+    let slid = |address: u64| address.wrapping_sub(file.relocated_by());
+    let at = |address: u64| file.bytes_at(Svma(address)).or_else(|| file.bytes_at(Svma(slid(address))));
     let (Some(symbols), Some(strings)) = (get(DT_SYMTAB).and_then(at), get(DT_STRTAB).and_then(at)) else { return };
     let endian = bytes::Endian::from_big(file.endian() == gimli::RunTimeEndian::Big);
     let size = get(DT_STRSZ).map_or(strings.len(), |s| s.to_usize().min(strings.len()));

@@ -4,7 +4,7 @@
 //! `.dynsym`, and a made-up `name@plt` for every stub of the procedure linkage table. Without section headers (an image
 //! out of memory) the dynamic section leads to the exported symbols.
 
-mod dynamic;
+pub(crate) mod dynamic;
 mod plt;
 mod table;
 
