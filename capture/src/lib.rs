@@ -59,7 +59,7 @@ pub fn capture(target: &dyn Target, locator: &Locator, plan: &Plan, release: Rel
         release();
     }
 
-    let backed = &paged;
+    let backed = &debuginfo::images::Backed::new(&paged, &modules);
     let info = DebugInfo::new(&modules, &doubts);
     let walked = walk::walk(target, &chosen, backed, &info, plan);
     let resolved = resolve::resolve(&walked, &info);

@@ -26,7 +26,7 @@ fn pipeline(target: &dyn Target) -> Snapshot {
     snapshot
 }
 
-fn open(path: &Path) -> Result<elfcore::linux::Core, platform::Error> {
+fn open(path: &Path) -> Result<elfcore::Core, platform::Error> {
     elfcore::open(path, &elfcore::Options::default())
 }
 

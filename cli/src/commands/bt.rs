@@ -2,7 +2,7 @@
 
 use crate::args::Bt;
 use crate::failure::{Failure, Outcome};
-use crate::text::threads::{self, Show};
+use crate::text::threads::{self, Locals, Show};
 use crate::view::View;
 use crate::{json, output, source};
 
@@ -14,7 +14,8 @@ pub fn run(args: &Bt) -> Result<Outcome, Failure> {
     if args.output.json {
         output::data(|out| json::write(&view, out))?;
     } else {
-        let show = Show { locals: args.locals, fold: !args.no_fold, most: usize::MAX };
+        let locals = if args.locals { Locals::Below } else { Locals::Hidden };
+        let show = Show { locals, fold: !args.no_fold, most: usize::MAX };
         output::text(|out| threads::all(out, &view, show))?;
     }
     Ok(super::outcome(&snapshot, &args.output))

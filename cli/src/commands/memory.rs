@@ -3,7 +3,9 @@
 use crate::args::MemoryArgs;
 use crate::failure::{Failure, Outcome};
 use crate::{output, source};
-use evidence::{Absent, Addr, Memory, PhysAddr, Target, ToU64 as _};
+use debuginfo::Modules;
+use debuginfo::images::Backed;
+use evidence::{Absent, Addr, Doubts, Memory, Paged, PhysAddr, Target, ToU64 as _};
 use std::io::{self, Write};
 
 /// Bytes per line of a hex dump.
@@ -31,7 +33,14 @@ pub fn run(args: &MemoryArgs) -> Result<Outcome, Failure> {
         .ok_or_else(|| Failure::Usage(format!("{length} bytes from {address:#x} reach past the last address")))?;
     let mut missing = false;
     source::with_target(&name, |target, release| {
-        let result = space(target, &args.space, |read| {
+        let (doubts, paged) = (Doubts::new(), Paged::new(target.memory()));
+        // What a core leaves out because it is in a file is read from that file, if it is the very same.
+        let modules = match target.machine() {
+            Some(_) => Modules::default(),
+            None => Modules::outline(target, &paged, &source::locator(&args.symbols, target), &doubts),
+        };
+        let memory = Backed::new(&paged, &modules);
+        let result = space(target, &memory, &args.space, |read| {
             let print = |out: &mut dyn Write| -> io::Result<()> {
                 walk(address, end, read, &mut |piece| {
                     missing |= matches!(piece, Piece::Missing(..));
@@ -53,6 +62,7 @@ pub fn run(args: &MemoryArgs) -> Result<Outcome, Failure> {
 /// Hands a reader of the chosen address space to `then`.
 fn space(
     target: &dyn Target,
+    memory: &dyn Memory,
     space: &str,
     then: impl FnOnce(ReadAt<'_>) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
@@ -62,7 +72,7 @@ fn space(
             .ok_or_else(|| Failure::Usage(format!("--space {space} needs a whole machine; this source is one process")))
     };
     match space {
-        "kernel" => then(&|at, into| target.memory().read(Addr(at), into)),
+        "kernel" => then(&|at, into| memory.read(Addr(at), into)),
         "physical" => {
             let machine = machine()?;
             then(&|at, into| machine.read_physical(PhysAddr(at), into))

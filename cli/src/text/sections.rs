@@ -11,7 +11,9 @@ pub fn write(out: &mut dyn Write, view: &View<'_>, section: Section) -> io::Resu
     match section {
         Section::Summary => summary::write(out, view),
         Section::Findings => findings(out, view),
-        Section::Threads => threads::all(out, view, threads::Show { locals: false, fold: true, most: usize::MAX }),
+        Section::Threads => {
+            threads::all(out, view, threads::Show { locals: threads::Locals::Hidden, fold: true, most: usize::MAX })
+        }
         Section::Variables => variables(out, view),
         Section::Registers => registers(out, view),
         Section::Modules => modules(out, view),

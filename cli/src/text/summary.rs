@@ -5,11 +5,12 @@ use super::{ALARM, DIM, HEADING, plural, printable, thousands};
 use crate::view::View;
 use snapshot_format::Snapshot;
 use snapshot_format::schema::{Event, Finding};
-use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 /// Lines of the faulting stack on the first screen.
 const FAULTING_FRAMES: usize = 12;
+/// Groups of other threads on the first screen.
+const OTHER_GROUPS: usize = 4;
 
 /// Writes who it was, what happened, where, and what is missing.
 pub fn write(out: &mut dyn Write, view: &View<'_>) -> io::Result<()> {
@@ -24,7 +25,7 @@ pub fn write(out: &mut dyn Write, view: &View<'_>) -> io::Result<()> {
     let shown = s.threads.iter().find(|t| t.faulting).or_else(|| s.threads.first());
     if let Some(t) = shown {
         threads::heading(out, t)?;
-        threads::stack(out, view, t, Show { locals: true, fold: true, most: FAULTING_FRAMES })?;
+        threads::stack(out, view, t, Show { locals: threads::Locals::OnOneLine, fold: true, most: FAULTING_FRAMES })?;
     }
     others(out, view, shown.map(|t| t.id))?;
     symbols(out, s)?;
@@ -97,28 +98,15 @@ fn finding(out: &mut dyn Write, s: &Snapshot, row: usize, f: &Finding) -> io::Re
 
 /// Threads that are not shown, grouped by stack.
 fn others(out: &mut dyn Write, view: &View<'_>, shown: Option<u64>) -> io::Result<()> {
-    let mut groups: BTreeMap<Option<u32>, usize> = BTreeMap::new();
-    let others: Vec<_> = view.snapshot.threads.iter().filter(|t| Some(t.id) != shown).collect();
-    for t in &others {
-        *groups.entry(t.stack).or_default() += 1;
+    let mut groups = analysis::stack_groups(view.snapshot);
+    for group in &mut groups {
+        group.threads.retain(|t| Some(*t) != shown);
     }
-    if others.is_empty() {
-        return Ok(());
+    groups.retain(|g| !g.threads.is_empty());
+    match analysis::sentence(&groups, OTHER_GROUPS) {
+        Some(sentence) => writeln!(out, "{}", printable(&sentence)),
+        None => Ok(()),
     }
-    let mut list: Vec<_> = groups.into_iter().collect();
-    list.sort_by_key(|(stack, n)| (std::cmp::Reverse(*n), *stack));
-    let count = others.len();
-    writeln!(out, "{} other {}:", thousands(count as u64), plural(count, "thread", "threads"))?;
-    for (stack, n) in list.iter().take(6) {
-        let Some(t) = others.iter().find(|t| t.stack == *stack) else { continue };
-        let names: Vec<&str> = view.frames(t).iter().filter_map(|f| f.function.as_deref()).take(4).collect();
-        let names = if names.is_empty() { "no frames".to_owned() } else { printable(&names.join(" < ")) };
-        writeln!(out, "  {:>6}  {names}", thousands(*n as u64))?;
-    }
-    if list.len() > 6 {
-        writeln!(out, "  and {} more stacks (section `threads` shows them)", thousands((list.len() - 6) as u64))?;
-    }
-    Ok(())
 }
 
 fn symbols(out: &mut dyn Write, s: &Snapshot) -> io::Result<()> {

@@ -7,11 +7,22 @@ use snapshot_format::schema::{Frame, Thread, Trust};
 use std::collections::HashMap;
 use std::io::{self, Write};
 
+/// How variables are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Locals {
+    /// Not at all.
+    Hidden,
+    /// The first ones behind each frame.
+    OnOneLine,
+    /// All, one on each line below the frame.
+    Below,
+}
+
 /// What to show of each thread.
 #[derive(Clone, Copy, Debug)]
 pub struct Show {
-    /// Variables below each frame.
-    pub locals: bool,
+    /// Variables of each frame.
+    pub locals: Locals,
     /// Print runs of repeating frames once.
     pub fold: bool,
     /// At most so many lines per stack.
@@ -27,11 +38,11 @@ pub fn all(out: &mut dyn Write, view: &View<'_>, show: Show) -> io::Result<()> {
         }
     }
     for t in &view.snapshot.threads {
-        if view.same_stack_as(t).is_some() && !show.locals {
+        if view.same_stack_as(t).is_some() && show.locals != Locals::Below {
             continue;
         }
         heading(out, t)?;
-        if let Some(others) = sharing.get(&t.id).filter(|_| !show.locals) {
+        if let Some(others) = sharing.get(&t.id).filter(|_| show.locals != Locals::Below) {
             let names: Vec<String> = others.iter().take(8).map(|o| o.id.to_string()).collect();
             let rest = others.len().saturating_sub(names.len());
             let rest = if rest > 0 { format!(" and {} more", thousands(rest as u64)) } else { String::new() };
@@ -79,10 +90,20 @@ pub fn stack(out: &mut dyn Write, view: &View<'_>, t: &Thread, show: Show) -> io
         match stretch {
             Stretch::Frame(index) => {
                 frame(out, view, *index, &frames[*index])?;
-                if show.locals {
-                    let number = u32::try_from(*index).unwrap_or(u32::MAX);
-                    for row in view.variables(Some(t.id), Some(number)) {
-                        writeln!(out, "          {}", values::assignment(view, *row))?;
+                let number = u32::try_from(*index).unwrap_or(u32::MAX);
+                let rows = view.variables(Some(t.id), Some(number));
+                match show.locals {
+                    Locals::Hidden => {}
+                    Locals::Below => {
+                        for row in rows {
+                            writeln!(out, "          {}", values::assignment(view, *row))?;
+                        }
+                    }
+                    Locals::OnOneLine => {
+                        let line = values::line(view, rows);
+                        if !line.is_empty() {
+                            writeln!(out, "      {DIM}{line}{DIM:#}")?;
+                        }
                     }
                 }
             }

@@ -6,6 +6,8 @@ use snapshot_format::schema::{Value, Variable};
 
 /// Longest rendering of one variable on a line, in characters.
 const LINE: usize = 160;
+/// Longest line of several variables.
+const SHORT_LINE: usize = 100;
 /// Deepest nesting shown on one line.
 const DEPTH: usize = 4;
 
@@ -14,6 +16,26 @@ const DEPTH: usize = 4;
 pub fn assignment(view: &View<'_>, row: u32) -> String {
     let Some(v) = view.variable(row) else { return String::new() };
     format!("{} = {}", printable(&v.name), shorten(value(view, row, DEPTH)))
+}
+
+/// Several variables on one line, absent ones left out.
+#[must_use]
+pub fn line(view: &View<'_>, rows: &[u32]) -> String {
+    let present = rows.iter().filter(|r| view.variable(**r).is_some_and(|v| v.absent.is_none()));
+    let mut line = String::new();
+    for row in present {
+        let Some(v) = view.variable(*row) else { continue };
+        let text = format!("{} = {}", printable(&v.name), value(view, *row, 2));
+        if !line.is_empty() {
+            if line.chars().count() + text.chars().count() > SHORT_LINE {
+                line.push_str(", …");
+                break;
+            }
+            line.push_str(", ");
+        }
+        line.extend(text.chars().take(SHORT_LINE));
+    }
+    line
 }
 
 fn shorten(text: String) -> String {

@@ -1,5 +1,6 @@
 //! The images of a target: which file lies where, verified by build-id.
 
+mod backed;
 mod code;
 mod in_memory;
 mod link_map;
@@ -11,6 +12,7 @@ use crate::dwarf::SplitFiles;
 use crate::elf::ElfFile;
 use crate::locate::{Separate, Supplementary};
 use crate::{BuildId, Locator};
+pub use backed::Backed;
 pub use code::CodeAt;
 use code::CodeMap;
 use evidence::{Addr, Doubt, Doubts, Memory, Svma, Target};
