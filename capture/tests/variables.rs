@@ -68,6 +68,7 @@ fn compare_victim(name: &str, variant: &str) -> Comparison {
 fn c_as_gdb_shows_it() {
     compare_victim("variables", "gcc-O0").finish(250);
     compare_victim("variables", "clang-O2").finish(200);
+    compare_victim("variables", "gcc-O0-dwarf2").finish(250);
 }
 
 #[test]
@@ -75,12 +76,15 @@ fn optimised_code_as_gdb_shows_it() {
     compare_victim("optimised", "gcc-O2").finish(50);
     compare_victim("optimised", "clang-O2-dwarf4").finish(50);
     compare_victim("inlines", "gcc-O2").finish(80);
+    compare_victim("inlines", "dwz-dwarf4").finish(80);
+    compare_victim("optimised", "split-dwp-dwarf4").finish(50);
 }
 
 #[test]
 fn classes_as_gdb_shows_them() {
     compare_victim("classes", "gcc-O0").finish(100);
     compare_victim("classes", "clang-O2").finish(100);
+    compare_victim("classes", "types").finish(100);
 }
 
 #[test]

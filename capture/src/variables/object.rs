@@ -5,8 +5,11 @@ use debuginfo::eval::Place;
 use debuginfo::types::{Kind, Member, Role, Type, TypeId};
 use evidence::{Addr, ToU64};
 
-/// Deepest search for a member in bases and unnamed members, and most of them looked at.
+/// Deepest search for a member in bases and unnamed members.
 const LIMIT_SEARCH: usize = 16;
+
+/// Most classes looked at in one search: damaged types may have themselves as bases, many times.
+const LIMIT_CLASSES: usize = 256;
 
 /// A value with its resolved type.
 #[derive(Clone, Debug)]
@@ -23,21 +26,22 @@ impl<'b> Builder<'b, '_, '_> {
 
     /// A member by name, also of bases and of unnamed members.
     pub(super) fn field(&self, of: &Object<'b>, name: &str) -> Option<Object<'b>> {
-        self.find(of, name, 0)
+        self.find(of, name, 0, &mut 0)
     }
 
-    fn find(&self, of: &Object<'b>, name: &str, depth: usize) -> Option<Object<'b>> {
+    fn find(&self, of: &Object<'b>, name: &str, depth: usize, seen: &mut usize) -> Option<Object<'b>> {
         let Kind::Structure(s) = &of.ty.kind else { return None };
         let open = |m: &&Member| m.role != Role::Static;
         if let Some(m) = s.members.iter().filter(open).find(|m| m.name.as_deref() == Some(name)) {
             return self.at(of, m);
         }
-        if depth > LIMIT_SEARCH {
+        *seen = seen.saturating_add(1);
+        if depth > LIMIT_SEARCH || *seen > LIMIT_CLASSES {
             return None;
         }
         let inner = |m: &&Member| matches!(m.role, Role::Base | Role::VirtualBase) || m.name.is_none();
-        let mut inside = s.members.iter().filter(open).filter(inner).take(LIMIT_SEARCH);
-        inside.find_map(|m| self.find(&self.at(of, m)?, name, depth.saturating_add(1)))
+        let mut inside = s.members.iter().filter(open).filter(inner);
+        inside.find_map(|m| self.find(&self.at(of, m)?, name, depth.saturating_add(1), seen))
     }
 
     fn at(&self, of: &Object<'b>, member: &Member) -> Option<Object<'b>> {

@@ -8,6 +8,9 @@ use debuginfo::types::{Kind, PointerSort, Role, Type, TypeId};
 use evidence::{Addr, ToU64};
 use snapshot_format::schema::{Value, VariableKind};
 
+/// Most classes looked at for the member that an offset means.
+const LIMIT_CLASSES: usize = 64;
+
 impl Builder<'_, '_, '_> {
     /// An address with the function it lies in, as gdb writes it.
     pub(super) fn code_pointer(&self, address: u64) -> String {
@@ -194,7 +197,7 @@ impl Builder<'_, '_, '_> {
         if !is_method {
             into.value = match first {
                 u64::MAX => Value::Text("NULL".into()),
-                offset => match self.member_at(class, offset, 0) {
+                offset => match self.member_at(class, offset, &mut 0) {
                     Some(path) => Value::Text(format!("&{path}")),
                     None => Value::Unsigned(offset),
                 },
@@ -216,7 +219,7 @@ impl Builder<'_, '_, '_> {
         Ok(())
     }
 
-    fn member_at(&self, class: Option<TypeId>, offset: u64, depth: usize) -> Option<String> {
+    fn member_at(&self, class: Option<TypeId>, offset: u64, seen: &mut usize) -> Option<String> {
         let ty = self.types().resolved(class)?;
         let Kind::Structure(s) = &ty.kind else { return None };
         let at = |m: &debuginfo::types::Member| match m.position {
@@ -227,13 +230,14 @@ impl Builder<'_, '_, '_> {
         if let Some(name) = field.and_then(|m| m.name.as_deref()) {
             return Some(format!("{}::{name}", self.types().name(class)));
         }
-        if depth > 16 {
+        *seen = seen.saturating_add(1);
+        if *seen > LIMIT_CLASSES {
             return None;
         }
         s.members
             .iter()
             .filter(|m| m.role == Role::Base)
-            .find_map(|m| self.member_at(m.ty, offset.checked_sub(at(m)?)?, depth.saturating_add(1)))
+            .find_map(|m| self.member_at(m.ty, offset.checked_sub(at(m)?)?, seen))
     }
 
     /// Remembers that the object at `place` is being shown, so that pointers back to it are named.

@@ -32,6 +32,12 @@ pub const LIMIT_ALIASES: usize = 64;
 /// It bounds the time: some 100 MB/s are searched. Beyond it such types stay incomplete.
 pub const LIMIT_SEARCH: usize = 64 << 20;
 
+/// Most parts of a type whose alignments are compared.
+pub const LIMIT_ALIGNMENT_PARTS: usize = 1 << 16;
+
+/// Most units looked at to find out a module's language. dwz puts its partial units first, some hundreds of them.
+pub const LIMIT_UNITS_FOR_LANGUAGE: usize = 4096;
+
 /// A cache of types; cheap to make, best made once per capture.
 pub struct Types<'i, 'm> {
     info: &'i DebugInfo<'m>,
@@ -39,6 +45,7 @@ pub struct Types<'i, 'm> {
     units: FrozenMap<(usize, UnitId), Box<UnitIndex>>,
     spelled: FrozenMap<TypeId, Arc<str>>,
     definitions: FrozenMap<TypeId, Box<Option<TypeId>>>,
+    languages: FrozenMap<usize, Box<Language>>,
 }
 
 impl<'i, 'm> Types<'i, 'm> {
@@ -51,6 +58,7 @@ impl<'i, 'm> Types<'i, 'm> {
             units: FrozenMap::new(),
             spelled: FrozenMap::new(),
             definitions: FrozenMap::new(),
+            languages: FrozenMap::new(),
         }
     }
 
@@ -88,8 +96,15 @@ impl<'i, 'm> Types<'i, 'm> {
         };
         let Some(dwarf) = self.info.dwarf(id.module) else { return unknown("its module has no DWARF") };
         let Some(unit) = dwarf.unit(id.at.unit) else { return unknown("its unit cannot be read") };
-        // A partial unit that dwz made has no language of its own.
-        let language = Language::of(unit.language);
+        // A stub for a type that is defined in a type unit.
+        let entry = unit.unit.entry(id.at.die).ok();
+        if let Some(signature) = entry.as_ref().and_then(|e| e.attr_value(gimli::DW_AT_signature)) {
+            return match dwarf.follow(unit.id, signature).filter(|at| at.unit != unit.id) {
+                Some(at) if !self.is_stub(dwarf, at) => self.get(TypeId { module: id.module, at }).clone(),
+                _ => unknown("its type unit is missing"),
+            };
+        }
+        let language = self.language(id.module, unit);
         let named = unit.unit.entry(id.at.die).ok().and_then(|entry| {
             let (at, name) = read::named_at(dwarf, unit, &entry)?;
             let scoped = !matches!(
@@ -116,6 +131,27 @@ impl<'i, 'm> Types<'i, 'm> {
             }
         };
         read::Reader { dwarf, unit, module: id.module, language }.read(id, name.clone(), &qualified)
+    }
+
+    /// The language of a unit; for a partial unit that dwz made, which has none, that of the module's first unit that
+    /// has one.
+    fn language(&self, module: usize, unit: &Unit<'m>) -> Language {
+        if unit.language.is_some() {
+            return Language::of(unit.language);
+        }
+        if let Some(known) = self.languages.get(&module) {
+            return *known;
+        }
+        let first = self
+            .info
+            .dwarf(module)
+            .and_then(|dwarf| dwarf.unit_ids().take(LIMIT_UNITS_FOR_LANGUAGE).find_map(|id| dwarf.unit(id)?.language));
+        *self.languages.insert(module, Box::new(Language::of(first)))
+    }
+
+    fn is_stub(&self, dwarf: &crate::dwarf::Dwarf<'m>, at: Scope) -> bool {
+        let entry = dwarf.unit(at.unit).and_then(|u| u.unit.entry(at.die).ok());
+        entry.is_none_or(|e| e.has_attr(gimli::DW_AT_signature))
     }
 
     /// `name` with the namespaces and classes around the DIE at `at`.
@@ -198,10 +234,12 @@ impl<'i, 'm> Types<'i, 'm> {
 
     /// Alignment in bytes by the rules of the System V ABIs: explicit, or that of the most demanding part.
     pub fn alignment(&self, id: Option<TypeId>) -> Option<u64> {
-        self.alignment_below(id, 0)
+        let mut left = LIMIT_ALIGNMENT_PARTS;
+        self.alignment_below(id, 0, &mut left)
     }
 
-    fn alignment_below(&self, id: Option<TypeId>, depth: usize) -> Option<u64> {
+    fn alignment_below(&self, id: Option<TypeId>, depth: usize, left: &mut usize) -> Option<u64> {
+        *left = left.checked_sub(1)?;
         if depth > LIMIT_DIMENSIONS {
             return None;
         }
@@ -211,11 +249,11 @@ impl<'i, 'm> Types<'i, 'm> {
         }
         let deeper = depth.saturating_add(1);
         match &ty.kind {
-            Kind::Array { element, .. } => self.alignment_below(*element, deeper),
+            Kind::Array { element, .. } => self.alignment_below(*element, deeper, left),
             Kind::Structure(s) => {
                 let mut most = 1;
                 for member in s.members.iter().filter(|m| m.role != Role::Static) {
-                    most = self.alignment_below(member.ty, deeper)?.max(most);
+                    most = self.alignment_below(member.ty, deeper, left)?.max(most);
                 }
                 Some(most)
             }
@@ -225,7 +263,7 @@ impl<'i, 'm> Types<'i, 'm> {
         }
     }
 
-    /// The definition of a declared type: by signature, in its unit, then in the other units of its module; the
+    /// The definition of a declared type: in its unit, then in the other units of its module; the
     /// declaration itself when there is none, or more than one that differ in size.
     fn definition(&self, declared: &Type) -> &Type {
         let found = match self.definitions.get(&declared.id) {
@@ -240,10 +278,6 @@ impl<'i, 'm> Types<'i, 'm> {
         let dwarf = self.info.dwarf(module)?;
         let unit = dwarf.unit(declared.id.at.unit)?;
         let entry = unit.unit.entry(declared.id.at.die).ok()?;
-        if let Some(signature) = entry.attr_value(gimli::DW_AT_signature) {
-            let at = dwarf.follow(unit.id, signature)?;
-            return Some(TypeId { module, at }).filter(|id| *id != declared.id);
-        }
         let (_, own) = read::named_at(dwarf, unit, &entry)?;
         if let Some(found) = self.definition_in(module, unit, declared, &own) {
             return Some(found);
@@ -301,7 +335,7 @@ impl<'i, 'm> Types<'i, 'm> {
             }
             let index = self.index(module, unit);
             for definition in index.named(own).iter().filter(|d| d.tag == gimli::DW_TAG_variable) {
-                let prefix = index.prefix(definition.die, Language::of(unit.language));
+                let prefix = index.prefix(definition.die, self.language(module, unit));
                 if name == own || format!("{prefix}::{own}") == name {
                     found.push(Scope { unit: id, die: definition.die });
                 }

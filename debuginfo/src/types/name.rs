@@ -6,24 +6,36 @@ use super::model::{Count, Kind, Language, PointerSort, Qualifier, Type, TypeId};
 /// Deepest type spelled out; below it stands `...`. Real declarators nest a dozen deep.
 const LIMIT_SPELLING: usize = 48;
 
+/// Most parts of one spelling: types that are made of each other could be spelled for ever.
+const LIMIT_PARTS: usize = 4096;
+
 /// Longest spelling. Above it a function type with ever longer parameters is being built from damaged data.
 const LIMIT_LENGTH: usize = 1 << 16;
 
 impl Types<'_, '_> {
     pub(super) fn spell(&self, id: Option<TypeId>, language: Language) -> String {
-        self.declare(id, language, String::new(), 0)
+        let mut left = LIMIT_PARTS;
+        self.declare(id, language, String::new(), 0, &mut left)
     }
 
-    fn declare(&self, id: Option<TypeId>, language: Language, declarator: String, depth: usize) -> String {
+    fn declare(
+        &self,
+        id: Option<TypeId>,
+        language: Language,
+        declarator: String,
+        depth: usize,
+        left: &mut usize,
+    ) -> String {
         let Some(id) = id else {
             return joined(if language == Language::Rust { "()" } else { "void" }, &declarator);
         };
-        if depth > LIMIT_SPELLING || declarator.len() > LIMIT_LENGTH {
+        *left = left.saturating_sub(1);
+        if depth > LIMIT_SPELLING || declarator.len() > LIMIT_LENGTH || *left == 0 {
             return joined("...", &declarator);
         }
         let ty = self.get(id);
         if ty.language == Language::Rust {
-            return self.rust(ty, depth);
+            return self.rust(ty, depth, left);
         }
         let deeper = depth.saturating_add(1);
         match &ty.kind {
@@ -33,12 +45,12 @@ impl Types<'_, '_> {
                     PointerSort::Reference => "&",
                     PointerSort::RvalueReference => "&&",
                 };
-                self.declare(*target, ty.language, self.around(*target, format!("{symbol}{declarator}")), deeper)
+                self.declare(*target, ty.language, self.around(*target, format!("{symbol}{declarator}")), deeper, left)
             }
             Kind::MemberPointer { target, class } => {
-                let class = self.declare(*class, ty.language, String::new(), deeper);
+                let class = self.declare(*class, ty.language, String::new(), deeper, left);
                 let declarator = self.around(*target, format!("{class}::*{declarator}"));
-                self.declare(*target, ty.language, declarator, deeper)
+                self.declare(*target, ty.language, declarator, deeper, left)
             }
             Kind::Array { element, dimensions, vector } => {
                 let mut declarator = declarator;
@@ -50,7 +62,7 @@ impl Types<'_, '_> {
                         Count::Unknown => "[]".into(),
                     });
                 }
-                self.declare(*element, ty.language, declarator, deeper)
+                self.declare(*element, ty.language, declarator, deeper, left)
             }
             Kind::Function { result, parameters, variadic, prototyped, method } => {
                 let mut list: Vec<String> = Vec::new();
@@ -60,7 +72,7 @@ impl Types<'_, '_> {
                         list.push("...".into());
                         break;
                     }
-                    let spelled = self.declare(*parameter, ty.language, String::new(), deeper);
+                    let spelled = self.declare(*parameter, ty.language, String::new(), deeper, left);
                     length = length.saturating_add(spelled.len());
                     list.push(spelled);
                 }
@@ -75,9 +87,9 @@ impl Types<'_, '_> {
                 if list.is_empty() && *prototyped {
                     list.push("void".into());
                 }
-                self.declare(*result, ty.language, format!("{declarator}({})", list.join(", ")), deeper)
+                self.declare(*result, ty.language, format!("{declarator}({})", list.join(", ")), deeper, left)
             }
-            Kind::Qualified { .. } => self.qualified(ty, declarator, depth),
+            Kind::Qualified { .. } => self.qualified(ty, declarator, depth, left),
             Kind::Structure(s) => joined(&tagged(ty, s.keyword), &declarator),
             Kind::Enumeration(_) => joined(&tagged(ty, "enum"), &declarator),
             Kind::Typedef { .. } | Kind::Base { .. } | Kind::Unspecified | Kind::Unknown(_) => {
@@ -94,7 +106,7 @@ impl Types<'_, '_> {
         if binds { format!("({declarator})") } else { declarator }
     }
 
-    fn qualified(&self, ty: &Type, declarator: String, depth: usize) -> String {
+    fn qualified(&self, ty: &Type, declarator: String, depth: usize, left: &mut usize) -> String {
         let mut qualifiers = Vec::new();
         let mut here = Some(ty.id);
         let mut steps = depth;
@@ -125,23 +137,23 @@ impl Types<'_, '_> {
             here.is_some_and(|t| matches!(self.get(t).kind, Kind::Pointer { .. } | Kind::MemberPointer { .. }));
         if pointer {
             let rest = if declarator.is_empty() { String::new() } else { format!(" {declarator}") };
-            self.declare(here, ty.language, format!(" {words}{rest}"), deeper)
+            self.declare(here, ty.language, format!(" {words}{rest}"), deeper, left)
         } else {
-            format!("{words} {}", self.declare(here, ty.language, declarator, deeper))
+            format!("{words} {}", self.declare(here, ty.language, declarator, deeper, left))
         }
     }
 
-    fn rust(&self, ty: &Type, depth: usize) -> String {
+    fn rust(&self, ty: &Type, depth: usize, left: &mut usize) -> String {
         if let Some(name) = &ty.name {
             return name.to_string();
         }
         let deeper = depth.saturating_add(1);
         match &ty.kind {
             Kind::Pointer { target, .. } => {
-                format!("*mut {}", self.declare(*target, Language::Rust, String::new(), deeper))
+                format!("*mut {}", self.declare(*target, Language::Rust, String::new(), deeper, left))
             }
             Kind::Array { element, dimensions, .. } => {
-                let mut spelled = self.declare(*element, Language::Rust, String::new(), deeper);
+                let mut spelled = self.declare(*element, Language::Rust, String::new(), deeper, left);
                 for dimension in dimensions.iter().rev() {
                     spelled = match dimension.count {
                         Count::Known(n) => format!("[{spelled}; {n}]"),
@@ -151,16 +163,16 @@ impl Types<'_, '_> {
                 spelled
             }
             Kind::Qualified { target, .. } | Kind::Typedef { target } => {
-                self.declare(*target, Language::Rust, String::new(), deeper)
+                self.declare(*target, Language::Rust, String::new(), deeper, left)
             }
             Kind::Function { result, parameters, .. } => {
                 let list: Vec<String> = parameters
                     .iter()
                     .take(64)
-                    .map(|p| self.declare(*p, Language::Rust, String::new(), deeper))
+                    .map(|p| self.declare(*p, Language::Rust, String::new(), deeper, left))
                     .collect();
-                let result =
-                    result.map(|r| format!(" -> {}", self.declare(Some(r), Language::Rust, String::new(), deeper)));
+                let result = result
+                    .map(|r| format!(" -> {}", self.declare(Some(r), Language::Rust, String::new(), deeper, left)));
                 format!("fn({}){}", list.join(", "), result.unwrap_or_default())
             }
             _ => "<unnamed type>".into(),

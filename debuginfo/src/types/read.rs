@@ -1,6 +1,6 @@
 //! Reads one type DIE.
 
-use super::die::{Entry, constant, flag, own_name, text, unsigned};
+use super::die::{Entry, constant, flag, own_name, unsigned};
 use super::model::{
     Count, Dimension, Enumeration, Kind, Language, Member, PointerSort, Position, Qualifier, Role, Structure,
     TemplateParameter, Type, TypeId, Variant, VariantPart,
@@ -367,11 +367,12 @@ fn is_flags(enumerators: &[(Arc<str>, i128)]) -> bool {
 
 /// The name of the DIE at `entry` and where its scope is to be looked for: at the declaration it specifies, if any.
 pub(crate) fn named_at<'m>(dwarf: &Dwarf<'m>, unit: &Unit<'m>, entry: &Entry<'m>) -> Option<(Scope, Arc<str>)> {
-    if let Some(value) = entry.attr_value(gimli::DW_AT_name) {
-        return Some((Scope { unit: unit.id, die: entry.offset() }, text(unit, value)?));
-    }
-    let declared = dwarf.follow(unit.id, entry.attr_value(gimli::DW_AT_specification)?)?;
-    let unit = dwarf.unit(declared.unit)?;
-    let entry = unit.unit.entry(declared.die).ok()?;
-    Some((declared, own_name(unit, &entry)?))
+    let own = own_name(unit, entry);
+    let declared = entry.attr_value(gimli::DW_AT_specification).and_then(|v| dwarf.follow(unit.id, v));
+    let Some(declared) = declared else { return Some((Scope { unit: unit.id, die: entry.offset() }, own?)) };
+    let name = own.or_else(|| {
+        let unit = dwarf.unit(declared.unit)?;
+        own_name(unit, &unit.unit.entry(declared.die).ok()?)
+    });
+    Some((declared, name?))
 }
