@@ -66,6 +66,12 @@ pub enum Command {
     /// Convert a snapshot.
     #[command(after_help = "Examples:\n  postfault export server.pfsnap --to json -o server.json")]
     Export(Export),
+    /// Run other debuggers on the same input and compare threads, frames and values.
+    #[command(after_help = "Examples:\n  \
+        postfault cross-check core.4711 --exe ./server --with gdb,eu-stack\n  \
+        postfault cross-check --pid 4711 --with gdb --json\n\n\
+        Exit code 0: every compared frame agrees, or differs only for a reason that is the peer's; 1: differences.")]
+    CrossCheck(CrossCheck),
     /// Print a completion script for a shell.
     #[command(after_help = "Examples:\n  postfault completions bash > /etc/bash_completion.d/postfault")]
     Completions {
@@ -319,6 +325,32 @@ pub struct Export {
 #[allow(missing_docs, reason = "the variants are the formats' names")]
 pub enum Format {
     Json,
+}
+
+/// `cross-check`.
+#[derive(Clone, Debug, Args)]
+#[allow(missing_docs, reason = "each field is the option of its name")]
+pub struct CrossCheck {
+    #[command(flatten)]
+    pub source: SourceArgs,
+    /// The debuggers to compare with; those that are not installed are named and passed over.
+    #[arg(long, value_name = "TOOLS", value_delimiter = ',', default_value = "gdb,lldb,eu-stack")]
+    pub with: Vec<String>,
+    /// Compare the values of variables, too.
+    #[arg(long)]
+    pub values: bool,
+    #[command(flatten)]
+    pub symbols: SymbolArgs,
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+impl CrossCheck {
+    /// All threads are compared.
+    #[must_use]
+    pub fn take(&self) -> TakeArgs {
+        TakeArgs { threads: Threads::All, no_variables: !self.values, global: Vec::new() }
+    }
 }
 
 #[cfg(test)]

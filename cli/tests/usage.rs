@@ -55,7 +55,8 @@ fn the_command_line_is_checked() {
 
 #[test]
 fn help_has_examples_and_nothing_on_stderr() {
-    for command in ["capture", "bt", "show", "memory", "symbols", "diff", "export", "completions", "man"] {
+    for command in ["capture", "bt", "show", "memory", "symbols", "diff", "export", "cross-check", "completions", "man"]
+    {
         let output = run(&[command, "--help"], 0);
         let text = String::from_utf8(output.stdout).unwrap();
         assert!(text.contains(&format!("postfault {command}")), "{text}");

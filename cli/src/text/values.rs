@@ -91,7 +91,9 @@ pub fn value(view: &View<'_>, row: u32, depth: usize) -> String {
     if own.is_empty() { body } else { format!("{own} {body}") }
 }
 
-fn scalar(v: &Variable) -> String {
+/// A value without its parts.
+#[must_use]
+pub fn scalar(v: &Variable) -> String {
     match &v.value {
         Value::None => String::new(),
         Value::Signed(n) => n.to_string(),
@@ -99,6 +101,19 @@ fn scalar(v: &Variable) -> String {
         Value::Float(n) => n.to_string(),
         Value::Bool(b) => b.to_string(),
         Value::Pointer(p) => format!("{p:#x}"),
-        Value::Text(t) => printable(t) + if v.truncated { "…" } else { "" },
+        Value::Text(t) if is_string(&v.type_name) => {
+            format!("\"{}\"{}", printable(t).replace('"', "\\\""), if v.truncated { "..." } else { "" })
+        }
+        Value::Text(t) => printable(t) + if v.truncated { "..." } else { "" },
     }
+}
+
+/// Whether the text of a value of this type is a string's contents, and not a rendering.
+fn is_string(type_name: &str) -> bool {
+    let bare = type_name.trim_start_matches("const ").trim_end_matches([' ', '&']);
+    ["std::string", "std::__cxx11::basic_string<", "std::basic_string<", "std::__1::basic_string<", "std::string_view"]
+        .iter()
+        .any(|known| bare.starts_with(known))
+        || ["basic_string_view<"].iter().any(|known| bare.contains(known))
+        || matches!(bare, "alloc::string::String" | "&str" | "&mut str" | "str")
 }

@@ -1,0 +1,122 @@
+//! `postfault cross-check`: our answer beside those of the installed debuggers.
+
+use crate::args::CrossCheck;
+use crate::cross_check::{self, Input, OurFrame, OurReport, OurThread, OurVariable, Peer, Subject, report};
+use crate::failure::{Failure, Outcome};
+use crate::text::values;
+use crate::view::View;
+use crate::{output, source};
+use snapshot_format::Snapshot;
+use snapshot_format::schema::{Trust, Value, Variable};
+
+/// Peers that are known by name and compare with kernel dumps, which have no common frames with us yet.
+const KERNEL_PEERS: [&str; 2] = ["crash", "drgn"];
+
+/// Runs the peers one after the other and compares.
+pub fn run(args: &CrossCheck) -> Result<Outcome, Failure> {
+    let name = source::Name::from_args(&args.source);
+    let subject = match &name {
+        source::Name::Pid(pid) => {
+            Subject::Pid(u32::try_from(*pid).map_err(|_| Failure::Usage(format!("there is no process {pid}")))?)
+        }
+        source::Name::Path(path) => Subject::Core(path.clone()),
+        source::Name::Stdin => {
+            return Err(Failure::Usage("other tools cannot read standard input; name a file or --pid N".to_owned()));
+        }
+    };
+    let peers = peers(&args.with)?;
+    let mut plan = source::plan(&args.take(), args.values);
+    plan.frames = plan.frames.min(16_384);
+    let snapshot = source::snapshot(&name, &args.symbols, &plan)?;
+    let mut input = Input::new(subject.clone(), args.symbols.exe.clone().or_else(|| executable(&snapshot)));
+    input.sysroot.clone_from(&args.symbols.sysroot);
+    input.symbols.clone_from(&args.symbols.symbols);
+    input.variables = args.values;
+    let outcomes = cross_check::run(&peers, &input, &ours(&snapshot));
+    if args.output.json {
+        let document = report::json(&subject, &outcomes, args.output.strict);
+        output::data(|out| writeln!(out, "{document}"))?;
+    } else {
+        output::text(|out| out.write_all(report::text(&outcomes).as_bytes()))?;
+    }
+    match report::exit_code(&outcomes, args.output.strict) {
+        0 => Ok(Outcome::Complete),
+        1 => Ok(Outcome::Different),
+        _ => Err(Failure::new("no other tool gave an answer to compare with")),
+    }
+}
+
+fn peers(names: &[String]) -> Result<Vec<Peer>, Failure> {
+    let mut peers = Vec::new();
+    for name in names {
+        match Peer::from_name(name) {
+            Some(peer) => peers.push(peer),
+            None if KERNEL_PEERS.contains(&name.as_str()) => {
+                eprintln!("postfault: {name} reads kernel dumps, which cannot be compared yet; passed over");
+            }
+            None => {
+                return Err(Failure::Usage(format!("`{name}` is no tool to compare with; gdb, lldb and eu-stack are")));
+            }
+        }
+    }
+    if peers.is_empty() { Err(Failure::Usage("no tool to compare with".to_owned())) } else { Ok(peers) }
+}
+
+fn executable(snapshot: &Snapshot) -> Option<std::path::PathBuf> {
+    snapshot.identity.executable.as_ref().map(std::path::PathBuf::from).filter(|p| p.is_file())
+}
+
+/// The half of the comparison that is ours.
+fn ours(snapshot: &Snapshot) -> OurReport {
+    let view = View::new(snapshot);
+    let threads = snapshot
+        .threads
+        .iter()
+        .map(|t| OurThread {
+            id: t.id,
+            cut: t.truncated.as_deref().is_some_and(|why| why.contains("limit")),
+            frames: (0_u32..)
+                .zip(view.frames(t))
+                .map(|(index, f)| OurFrame {
+                    pc: f.pc,
+                    function: f.function.clone(),
+                    linkage_name: f.linkage_name.clone(),
+                    aliases: Vec::new(),
+                    file: f.file.clone(),
+                    line: f.line.and_then(|l| u32::try_from(l).ok()),
+                    inline: f.inline || f.trust == Trust::Inline,
+                    tail_call: false,
+                    variables: view
+                        .variables(Some(t.id), Some(index))
+                        .iter()
+                        .filter_map(|row| Some(variable(&view, *row, view.variable(*row)?)))
+                        .collect(),
+                })
+                .collect(),
+        })
+        .collect();
+    OurReport { threads }
+}
+
+fn variable(view: &View<'_>, row: u32, v: &Variable) -> OurVariable {
+    let value = if v.absent.is_some() { None } else { Some(plain(view, row, v, 32)) };
+    OurVariable { name: v.name.clone(), value, absent: v.absent.clone() }
+}
+
+/// A value as debuggers print it: whole, and pointers not followed.
+fn plain(view: &View<'_>, row: u32, v: &Variable, depth: usize) -> String {
+    if let Some(why) = &v.absent {
+        return format!("<{why}>");
+    }
+    let own = values::scalar(v);
+    let is_pointer = matches!(v.value, Value::Pointer(_) | Value::Text(_));
+    let children: Vec<u32> =
+        view.children(row).iter().copied().filter(|c| view.variable(*c).is_some_and(|c| c.name != "*")).collect();
+    if depth == 0 || children.is_empty() || (is_pointer && children.len() < view.children(row).len()) {
+        return own;
+    }
+    let parts: Vec<String> =
+        children.iter().filter_map(|c| Some(plain(view, *c, view.variable(*c)?, depth - 1))).collect();
+    let cut = if v.truncated { ", ..." } else { "" };
+    format!("{own} {{{}{cut}}}", parts.join(", "))
+}
