@@ -22,6 +22,7 @@ mod code;
 mod expression;
 mod frame_pointer;
 mod scan;
+mod trampoline;
 mod walk;
 
 use debuginfo::DebugInfo;

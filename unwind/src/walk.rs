@@ -1,6 +1,6 @@
 //! The walk itself: which method for which frame, and when to stop.
 
-use crate::{Frame, Limits, Stack, Trust, abi, cfi_step, code, frame_pointer, scan};
+use crate::{Frame, Limits, Stack, Trust, abi, cfi_step, code, frame_pointer, scan, trampoline};
 use code::ReturnTo;
 use debuginfo::DebugInfo;
 use debuginfo::cfi::Row;
@@ -77,7 +77,26 @@ impl<'w, 'm> Walker<'w, 'm> {
 
     fn step(&self, frame: &mut Frame) -> Step {
         let mut lost = None;
-        if let Some(row) = self.rules(frame) {
+        let by_code = |frame: &Frame| trampoline::interrupted(frame, self);
+        let first = if self.arch == Arch::Aarch64 { by_code(frame) } else { None };
+        let rules = if first.is_none() { self.rules(frame) } else { None };
+        let context = if rules.is_none() { first.or_else(|| by_code(frame)) } else { None };
+        if let Some(registers) = context
+            && let Some(pc) = registers.pc()
+        {
+            frame.signal_frame = true;
+            frame.is_return_address = false;
+            return Step::Caller(Frame {
+                registers,
+                pc,
+                is_return_address: false,
+                cfa: None,
+                trust: Trust::Cfi,
+                signal_frame: false,
+                suspect: false,
+            });
+        }
+        if let Some(row) = rules {
             match cfi_step::step(&row, &frame.registers, self) {
                 Ok(caller) => {
                     frame.cfa = Some(caller.cfa);

@@ -1,31 +1,30 @@
 //! Every frame of every thread of the victims has the pc, and the callee-saved registers, that gdb finds.
-mod common;
-#[path = "common/gdb.rs"]
 mod gdb;
 
 use debuginfo::{DebugInfo, Locator, Modules};
 use evidence::{Doubts, Register, Target as _};
+use platform::elfcore;
 use std::path::Path;
 use unwind::{Limits, Trust, unwind};
 
 #[track_caller]
 fn check(program: &Path, core: &Path) {
-    let (target, memory) = common::read_core(core);
+    let target = elfcore::open(core, &elfcore::Options::default()).unwrap();
     let doubts = Doubts::new();
     let locator = Locator { executable: Some(program.to_owned()), ..Locator::default() };
-    let modules = Modules::outline(&target, &memory, &locator, &doubts);
+    let modules = Modules::outline(&target, target.memory(), &locator, &doubts);
     let info = DebugInfo::new(&modules, &doubts);
-    let peer = gdb::frames(program, core);
+    let peer = gdb::frames(program, core, target.identity().arch);
     assert_eq!(peer.len(), target.threads().len());
     for thread in target.threads() {
-        let stack = unwind(&thread.registers, &memory, &info, &Limits::default());
+        let stack = unwind(&thread.registers, target.memory(), &info, &Limits::default());
         let expected = &peer[&thread.id.0];
         let ours: Vec<String> = stack.frames.iter().take(gdb::MOST).map(|f| format!("{:#x}", f.pc.0)).collect();
         let theirs: Vec<String> = expected.iter().map(|f| format!("{:#x}", f.pc)).collect();
         let what = format!("{} thread {}: {:?}", core.display(), thread.id.0, stack.truncated);
         assert_eq!(ours, theirs, "{what}");
         for (n, (frame, peer)) in stack.frames.iter().zip(expected).enumerate() {
-            for ((number, name), value) in gdb::ASKED.iter().zip(&peer.registers) {
+            for ((number, name), value) in gdb::asked(target.identity().arch).iter().zip(&peer.registers) {
                 if let (Some(ours), Some(theirs)) = (frame.registers.get(Register(*number)), value) {
                     assert_eq!(format!("{ours:#x}"), format!("{theirs:#x}"), "{what} frame {n} {name}");
                 } else if frame.trust != Trust::Scan && frame.trust != Trust::FramePointer {
@@ -55,6 +54,11 @@ fn null_deref_in_its_forms() {
     let forms = ["gcc-O0", "gcc-O2", "clang-O2", "static", "static-pie", "no-pie", "lld", "debug-frame"];
     check_victim("null_deref", &forms);
     check_victim("null_deref", &["omit-frame-pointer", "stripped", "minidebuginfo", "debuglink", "zstd"]);
+}
+
+#[test]
+fn i386() {
+    check_victim("null_deref", &["m32", "m32-O2"]);
 }
 
 #[test]
@@ -91,12 +95,13 @@ fn many_threads() {
 /// Names of the functions of the first thread, innermost first.
 fn names(name: &str, variant: &str) -> (Vec<String>, Vec<Trust>, Option<String>) {
     let program = testdata::victims::build(name, variant).unwrap();
-    let (target, memory) = common::read_core(&testdata::victims::crash_core(name, variant).unwrap());
+    let core = testdata::victims::crash_core(name, variant).unwrap();
+    let target = elfcore::open(&core, &elfcore::Options::default()).unwrap();
     let doubts = Doubts::new();
     let locator = Locator { executable: Some(program), ..Locator::default() };
-    let modules = Modules::outline(&target, &memory, &locator, &doubts);
+    let modules = Modules::outline(&target, target.memory(), &locator, &doubts);
     let info = DebugInfo::new(&modules, &doubts);
-    let stack = unwind(&target.threads()[0].registers, &memory, &info, &Limits::default());
+    let stack = unwind(&target.threads()[0].registers, target.memory(), &info, &Limits::default());
     let name = |f: &unwind::Frame| {
         let found = modules.find(f.lookup());
         let symbol = found.and_then(|(i, m)| info.symbols(i)?.at(m.to_svma(f.lookup())));

@@ -4,9 +4,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
-/// Registers asked for, by DWARF number; the first is the stack pointer.
-pub const ASKED: [(u16, &str); 7] =
-    [(7, "rsp"), (3, "rbx"), (6, "rbp"), (12, "r12"), (13, "r13"), (14, "r14"), (15, "r15")];
+/// Registers asked for, by DWARF number: the stack pointer and those that calls preserve.
+pub fn asked(arch: evidence::Arch) -> &'static [(u16, &'static str)] {
+    match arch {
+        evidence::Arch::X86 => &[(4, "esp"), (3, "ebx"), (5, "ebp"), (6, "esi"), (7, "edi")],
+        _ => &[(7, "rsp"), (3, "rbx"), (6, "rbp"), (12, "r12"), (13, "r13"), (14, "r14"), (15, "r15")],
+    }
+}
 
 /// Most frames asked for of each thread: gdb takes minutes for the hundred thousand of a stack overflow.
 pub const MOST: usize = 300;
@@ -16,8 +20,9 @@ pub struct GdbFrame {
     pub registers: Vec<Option<u64>>,
 }
 
-pub fn frames(program: &Path, core: &Path) -> BTreeMap<u64, Vec<GdbFrame>> {
-    let names: Vec<&str> = ASKED.iter().map(|(_, n)| *n).collect();
+pub fn frames(program: &Path, core: &Path, arch: evidence::Arch) -> BTreeMap<u64, Vec<GdbFrame>> {
+    let mask = if arch.pointer_size() == 4 { "0xffffffff" } else { "0xffffffffffffffff" };
+    let names: Vec<&str> = asked(arch).iter().map(|(_, n)| *n).collect();
     let script = format!(
         r#"python
 import gdb
@@ -33,7 +38,7 @@ for t in gdb.selected_inferior().threads():
             out = [hex(f.pc())]
             for r in {names:?}:
                 v = f.read_register(r)
-                out.append("?" if v.is_optimized_out else hex(int(v) & (2**64-1)))
+                out.append("?" if v.is_optimized_out else hex(int(v) & {mask}))
             print("F", *out)
         try:
             f = f.older()
