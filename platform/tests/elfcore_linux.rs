@@ -131,6 +131,8 @@ fn same_register(thread: &Thread, line: &str) -> usize {
     let arch = thread.registers.arch;
     let name = match (arch, name) {
         (evidence::Arch::X86_64, "eflags") => "rflags",
+        // gdb shows the selector under this name only, and no base.
+        (evidence::Arch::X86, "gs_base") => return 0,
         (evidence::Arch::Aarch64, "fp") => "x29",
         (evidence::Arch::Aarch64, "lr") => "x30",
         (evidence::Arch::Aarch64, "cpsr") => "pstate",
@@ -366,4 +368,47 @@ fn cores_of_others_equal_lldb() {
         assert_eq!(vectors, 16, "{name}");
         assert!(core.images().iter().any(|i| i.path.as_deref() == Some("[vdso]")), "{name}");
     }
+}
+
+/// A 32-bit program without a library: it builds wherever the compiler knows i386 at all.
+const PROGRAM_32: &str = r#"
+void _start(void) {
+    __asm__ volatile("movl $0x11111111,%eax; movl $0x22222222,%ebx; movl $0x33333333,%ecx; movl $0x28,%edx;"
+                     "movl $0x55555555,%esi; movl $0x66666666,%edi; movl %eax,(%edx)");
+}
+"#;
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn a_core_of_a_32_bit_program_equals_gdb() {
+    let folder = tempfile::tempdir().unwrap();
+    let (source, path) = (folder.path().join("program.c"), folder.path().join("program"));
+    std::fs::write(&source, PROGRAM_32).unwrap();
+    let flags = ["-m32", "-nostdlib", "-static", "-fno-pic", "-no-pie", "-o"];
+    if !Command::new("cc").args(flags).args([&path, &source]).status().unwrap().success() {
+        eprintln!("skipped: this compiler builds no 32-bit programs");
+        return;
+    }
+    let program = Program { folder, path: path.clone() };
+    let Some(core_path) = program.crash(0) else { return };
+    let core = elfcore::open(&core_path, &Options::default()).unwrap();
+    assert_eq!(core.identity().arch, evidence::Arch::X86);
+    let registers = gdb(&path, &core_path, &["info registers"]);
+    let compared: usize = registers.lines().map(|line| same_register(&core.threads()[0], line)).sum();
+    assert!(compared >= 16, "{registers}");
+    let stack = gdb(&path, &core_path, &["x/8xw $sp"]);
+    let words: Vec<u8> = stack
+        .lines()
+        .filter(|l| l.starts_with("0x"))
+        .flat_map(|l| l.split_whitespace().skip(1))
+        .filter_map(hex)
+        .flat_map(|w| w.to_le_bytes()[..4].to_vec())
+        .collect();
+    let mut ours = [0; 32];
+    assert_eq!(core.memory().read(core.threads()[0].registers.sp().unwrap(), &mut ours), (32, None));
+    assert_eq!(ours[..], words[..]);
+    let signal = core.event().unwrap().signal.unwrap();
+    assert_eq!((signal.number, signal.code, signal.address), (11, Some(1), Some(Addr(0x28))));
+    assert_eq!(core.identity().executable.as_deref(), path.canonicalize().unwrap().to_str());
+    assert!(core.gaps().doubts.is_empty(), "{:?}", core.gaps());
 }

@@ -24,6 +24,8 @@ const PN_XNUM: u16 = 0xffff;
 /// How many program headers are read. Linux allows 65,530 mappings by default, and 1,048,576 where a distribution
 /// raises `vm.max_map_count`; there is one header for each, and a few more.
 pub const LIMIT_SEGMENTS: u64 = 1_200_000;
+/// The longest program header: 56 bytes in every file there is; larger ones would make a small count read gigabytes.
+const LIMIT_ENTRY: u16 = 256;
 /// Program headers per read.
 const BATCH: u64 = 4096;
 
@@ -88,10 +90,10 @@ pub fn read(source: &Source, doubts: &Doubts) -> Result<Headers, Error> {
     let mut headers =
         Headers { wide, endian, kind: ehdr.kind, machine: ehdr.machine, segments: Vec::new(), cut: false };
     let least = if wide { 56 } else { 32 };
-    if ehdr.phnum != 0 && ehdr.phentsize < least {
+    if ehdr.phnum != 0 && !(least..=LIMIT_ENTRY).contains(&ehdr.phentsize) {
         return bad(
             if wide { 54 } else { 42 },
-            "program headers of at least 56 (64-bit) or 32 (32-bit) bytes",
+            "program headers of 56 (64-bit) or 32 (32-bit) bytes, or a few more",
             format!("a size of {}", ehdr.phentsize),
         );
     }

@@ -68,22 +68,16 @@ impl CoreMemory {
         let mut build = Build { extents: Vec::with_capacity(loads.len()), offsets: Vec::new(), sums: Sums::default() };
         let mut covered: Vec<Covered> = Vec::with_capacity(loads.len());
         let mut last_end = 0_u64;
+        let mut odd = Odd::default();
         for s in &loads {
             let end = s.vaddr.saturating_add(s.memsz).min(top);
             if s.vaddr.checked_add(s.memsz).is_none_or(|e| e > top) {
-                doubts.push(Doubt::at(
-                    "segment",
-                    Addr(s.vaddr),
-                    format!("a segment of {:#x} bytes goes past the end of the address space; it ends there", s.memsz),
-                ));
+                odd.past_end.get_or_insert(*s);
             }
             let start = s.vaddr.max(last_end);
             if start > s.vaddr {
-                doubts.push(Doubt::at(
-                    "segment",
-                    Addr(s.vaddr),
-                    "a segment lies over the one before it; where they overlap the first one counts",
-                ));
+                odd.overlapping = odd.overlapping.saturating_add(1);
+                odd.overlap.get_or_insert(*s);
             }
             if start >= end {
                 continue;
@@ -92,6 +86,7 @@ impl CoreMemory {
             covered.push(Covered { start, end, protection: protection(s.flags) });
             build.segment(s, start, end, source.len(), s.flags & absent_flags != 0);
         }
+        odd.say(doubts);
         let memory = Self {
             source: source.clone(),
             extents: build.extents,
@@ -144,6 +139,36 @@ impl CoreMemory {
             _ if impossible => Absent::Unmapped,
             Outside::Unlisted => Absent::Filtered,
             Outside::Truncated => Absent::Truncated,
+        }
+    }
+}
+
+/// Segments that make no sense as they are; hostile files have a million of them, so the first of each kind is named.
+#[derive(Default)]
+struct Odd {
+    past_end: Option<Segment>,
+    overlap: Option<Segment>,
+    overlapping: u64,
+}
+
+impl Odd {
+    fn say(&self, doubts: &Doubts) {
+        if let Some(s) = self.past_end {
+            doubts.push(Doubt::at(
+                "segment",
+                Addr(s.vaddr),
+                format!("a segment of {:#x} bytes goes past the end of the address space; it ends there", s.memsz),
+            ));
+        }
+        if let Some(s) = self.overlap {
+            doubts.push(Doubt::at(
+                "segment",
+                Addr(s.vaddr),
+                format!(
+                    "{} segments lie over the one before them, this one first; where they overlap the lower one counts",
+                    self.overlapping
+                ),
+            ));
         }
     }
 }

@@ -79,7 +79,7 @@ fn odd_segments_are_used_as_far_as_they_make_sense() {
     assert_eq!(byte(&core, 0x80_0fff), Ok(8));
     assert_eq!(byte(&core, 0x90_0000), Err(Absent::Filtered));
     let said = doubts(&core);
-    assert!(said.contains("lies over") && said.contains("past the end"), "{said}");
+    assert!(said.contains("lie over") && said.contains("past the end"), "{said}");
     assert!(core.mappings().windows(2).all(|w| w[0].range.end <= w[1].range.start));
 }
 
