@@ -13,6 +13,8 @@ use std::collections::BTreeMap;
 pub const LIMIT_DIFFERENCES: usize = 10_000;
 /// How many frames ahead a frame with the same pc is looked for after the stacks went apart.
 const LIMIT_RESYNC: usize = 64;
+/// No pc of a program lies below this address.
+const LOWEST_CODE: u64 = 0x1_0000;
 
 /// Why something is not the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -54,6 +56,9 @@ pub enum Reason {
     /// raise() of glibc 2.36: `__pthread_kill_internal` jumps to `__pthread_kill_implementation`, whose return address
     /// is in raise(); gdb knows the function between them from `DW_TAG_call_site`, others do not show it.
     PeerTailCall,
+    /// gdb had no information about a caller and guessed: its next pc lies in the first 64 KiB, which Linux maps to
+    /// nobody (`vm.mmap_min_addr`). Seen above code without call frame information.
+    PeerGuessed,
     /// We show a function that left the stack by a tail call, and the peer does not.
     PeerNoTailCall,
     /// The peer shows no inlined functions in this frame.
@@ -78,6 +83,7 @@ impl Reason {
             self,
             Self::PeerStoppedEarly
                 | Self::PeerTailCall
+                | Self::PeerGuessed
                 | Self::PeerNoTailCall
                 | Self::PeerNoInlines
                 | Self::PeerLostInlineName
@@ -109,6 +115,7 @@ impl Reason {
             Self::ValueDiffers => "value-differs",
             Self::PeerStoppedEarly => "peer-stopped-early",
             Self::PeerTailCall => "peer-tail-call",
+            Self::PeerGuessed => "peer-guessed",
             Self::PeerNoTailCall => "peer-no-tail-call",
             Self::PeerNoInlines => "peer-no-inlines",
             Self::PeerLostInlineName => "peer-lost-inline-name",
@@ -285,6 +292,7 @@ impl Work {
     fn thread(&mut self, ours: &OurThread, peer: &PeerThread) {
         let groups = groups(&ours.frames);
         let (mut i, mut j) = (0_usize, 0_usize);
+        let mut guessed = false;
         while let (Some(group), Some(frame)) = (groups.get(i), peer.frames.get(j)) {
             if group.pc == frame.pc {
                 let taken = self.extent(groups.get(i..).unwrap_or_default(), peer.frames.get(j..).unwrap_or_default());
@@ -292,6 +300,7 @@ impl Work {
                 (i, j) = (i.saturating_add(1), j.saturating_add(taken));
                 continue;
             }
+            guessed |= self.peer == Peer::Gdb && j > 0 && frame.pc < LOWEST_CODE;
             if frame.tail_call {
                 self.note(Reason::PeerTailCall, None, Some(j), None, Some(frame_text(frame)));
                 j = j.saturating_add(1);
@@ -310,24 +319,39 @@ impl Work {
                 (_, Some(theirs)) => (0, theirs),
                 (None, None) => (1, 1),
             };
+            let extra = if guessed { Reason::PeerGuessed } else { Reason::OursExtra };
             for group in groups.iter().skip(i).take(skip_ours) {
-                self.only_ours(Reason::OursExtra, &ours.frames, *group);
+                self.only_ours(extra, &ours.frames, *group);
             }
             for (index, frame) in peer.frames.iter().enumerate().skip(j).take(skip_peer) {
-                let reason = if frame.tail_call { Reason::PeerTailCall } else { Reason::OursMissing };
+                guessed |= self.peer == Peer::Gdb && frame.pc < LOWEST_CODE;
+                let reason = match (guessed, frame.tail_call) {
+                    (true, _) => Reason::PeerGuessed,
+                    (false, true) => Reason::PeerTailCall,
+                    (false, false) => Reason::OursMissing,
+                };
                 self.note(reason, None, Some(index), None, Some(frame_text(frame)));
             }
             (i, j) = (i.saturating_add(skip_ours), j.saturating_add(skip_peer));
         }
         let stopped = peer.ended.is_some() || self.incomplete;
-        let reason = if stopped { Reason::PeerStoppedEarly } else { Reason::OursExtra };
+        let reason = match (guessed, stopped) {
+            (true, _) => Reason::PeerGuessed,
+            (false, true) => Reason::PeerStoppedEarly,
+            (false, false) => Reason::OursExtra,
+        };
         for group in groups.iter().skip(i) {
             let reason = if group.tail_call { Reason::PeerNoTailCall } else { reason };
             self.only_ours(reason, &ours.frames, *group);
         }
         let reason = if ours.cut { Reason::OursStoppedEarly } else { Reason::OursMissing };
         for (index, frame) in peer.frames.iter().enumerate().skip(j) {
-            let reason = if frame.tail_call { Reason::PeerTailCall } else { reason };
+            guessed |= self.peer == Peer::Gdb && j > 0 && frame.pc < LOWEST_CODE;
+            let reason = match (guessed, frame.tail_call) {
+                (true, _) => Reason::PeerGuessed,
+                (false, true) => Reason::PeerTailCall,
+                (false, false) => reason,
+            };
             self.note(reason, None, Some(index), None, Some(frame_text(frame)));
         }
     }
@@ -387,22 +411,45 @@ impl Work {
         }
         // From the outermost inwards, so that the physical frames meet.
         let outer = ours.get(group.end().saturating_sub(1)).and_then(|f| f.function.clone());
-        for back in 1..=group.len.max(taken) {
-            let mine = (back <= group.len).then(|| group.end().saturating_sub(back));
-            let theirs = (back <= taken).then(|| at.saturating_add(taken).saturating_sub(back));
-            let pair = (mine.and_then(|m| ours.get(m)), theirs.and_then(|t| peer.get(t)));
-            match pair {
+        let mut theirs = at.saturating_add(taken);
+        let mut mine = group.end();
+        while mine > group.start || theirs > at {
+            let (frame, other) = (
+                (mine > group.start).then(|| ours.get(mine.saturating_sub(1))).flatten(),
+                (theirs > at).then(|| peer.get(theirs.saturating_sub(1))).flatten(),
+            );
+            let left = (mine.saturating_sub(group.start), theirs.saturating_sub(at));
+            match (frame, other) {
+                // The peer has fewer: it lost the level whose name it does not have and the one inside of it has.
+                (Some(frame), Some(other))
+                    if left.0 > left.1 && mine < group.end() && !named(frame, other) && self.peer != Peer::Gdb =>
+                {
+                    let index = mine.saturating_sub(1);
+                    self.note(Reason::PeerNoInlines, Some(index), None, frame.function.clone(), None);
+                    mine = index;
+                }
                 (Some(frame), Some(other)) => {
-                    self.frame(frame, mine.unwrap_or(0), other, theirs.unwrap_or(0), outer.as_deref());
+                    mine = mine.saturating_sub(1);
+                    theirs = theirs.saturating_sub(1);
+                    // Where the peer lost a level, the frame around it has the lost one's line.
+                    let inner = (left.0 > left.1 && self.peer != Peer::Gdb)
+                        .then(|| mine.checked_sub(1).and_then(|at| ours.get(at)))
+                        .flatten()
+                        .filter(|f| f.line.is_some() && f.line == other.line);
+                    let merged = inner.map(|f| OurFrame { file: f.file.clone(), line: f.line, ..frame.clone() });
+                    self.frame(merged.as_ref().unwrap_or(frame), mine, other, theirs, outer.as_deref());
                 }
                 (Some(frame), None) => {
-                    let reason = if self.peer == Peer::Gdb { Reason::OursExtraInline } else { Reason::PeerNoInlines };
-                    self.note(reason, mine, None, frame.function.clone(), None);
+                    mine = mine.saturating_sub(1);
+                    let gdb = self.peer == Peer::Gdb;
+                    let reason = if gdb { Reason::OursExtraInline } else { Reason::PeerNoInlines };
+                    self.note(reason, Some(mine), None, frame.function.clone(), None);
                 }
                 (None, Some(other)) => {
-                    self.note(Reason::OursMissingInline, None, theirs, None, Some(frame_text(other)));
+                    theirs = theirs.saturating_sub(1);
+                    self.note(Reason::OursMissingInline, None, Some(theirs), None, Some(frame_text(other)));
                 }
-                (None, None) => {}
+                (None, None) => return,
             }
         }
     }
@@ -474,8 +521,13 @@ impl Work {
         }
         let mut left: Vec<&OurVariable> = ours.variables.iter().collect();
         for theirs in &peer.variables {
-            // The same name again is the variable of an outer scope: both sides list inner scopes first.
-            let found = left.iter().position(|v| v.name == theirs.name).map(|at| left.remove(at));
+            // The same name again is the variable of another scope, which the two sides may list in another order.
+            let agrees = |v: &&OurVariable| match (&v.value, &theirs.value) {
+                (Some(mine), Some(theirs)) => values::agree(mine, theirs),
+                (mine, theirs) => mine.is_none() && theirs.is_none(),
+            };
+            let exact = left.iter().position(|v| v.name == theirs.name && agrees(v));
+            let found = exact.or_else(|| left.iter().position(|v| v.name == theirs.name)).map(|at| left.remove(at));
             let (reason, ours) = match found {
                 None => (Reason::OursMissingVariable, None),
                 Some(mine) => {
@@ -514,6 +566,13 @@ impl Work {
             });
         }
     }
+}
+
+/// Whether the peer's frame has the name of ours, in whatever style, or none at all.
+fn named(ours: &OurFrame, peer: &PeerFrame) -> bool {
+    let Some(theirs) = peer.function.as_deref() else { return true };
+    let spellings: Vec<&str> = ours.function.iter().chain(&ours.linkage_name).map(String::as_str).collect();
+    compare(&spellings, theirs) != NameMatch::Different
 }
 
 fn frame_text(frame: &PeerFrame) -> String {

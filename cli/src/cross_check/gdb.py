@@ -62,6 +62,8 @@ def frame_entry(frame):
     except (gdb.error, RuntimeError):
         pass
     if with_variables:
+        # The bounds of arrays of variable length are computed in the selected frame, whatever frame is asked.
+        frame.select()
         entry["variables"] = variables_of(frame)
     return entry
 

@@ -113,10 +113,12 @@ fn frame(line: &str) -> Option<PeerFrame> {
     let mut next = || fields.next().map(str::trim).filter(|f| !f.is_empty());
     let pc = u64::from_str_radix(next()?.strip_prefix("0x")?, 16).ok()?;
     let (name, file, number) = (next(), next(), next());
+    let name = name.filter(|n| !n.starts_with("___lldb_unnamed_symbol"));
     let inline = name.is_some_and(|n| n.contains(INLINED));
     let function = name.map(|n| n.rsplit_once(INLINED).map_or(n, |(_, inner)| inner));
     Some(PeerFrame {
         pc,
+        // `___lldb_unnamed_symbol7233` is lldb's way to say that there is no name.
         // lldb writes functions of the global namespace in C++ as `::name`.
         function: function.map(|f| f.strip_prefix("::").unwrap_or(f).to_string()),
         file: file.map(str::to_string),

@@ -22,8 +22,8 @@ pub fn compare(ours: &[&str], peer: &str) -> NameMatch {
     if ours.contains(&peer_canonical) {
         return NameMatch::Same;
     }
-    let peer_base = base(&peer_canonical);
-    if !peer_base.is_empty() && ours.iter().any(|o| base(o) == peer_base) {
+    let peer_base = style_key(&peer_canonical);
+    if !peer_base.is_empty() && ours.iter().any(|o| style_key(o) == peer_base) {
         return NameMatch::Style;
     }
     NameMatch::Different
@@ -34,9 +34,10 @@ pub fn compare(ours: &[&str], peer: &str) -> NameMatch {
 #[must_use]
 pub fn canonical(name: &str) -> String {
     let name = name.strip_prefix("::").unwrap_or(name);
-    let (name, rust) = demangle(strip_clone(name));
+    let decoded = decode_rust(name);
+    let (name, rust) = demangle(strip_clone(&decoded));
     let name = strip_clone(&name).replace("[abi:cxx11]", "").replace("(anonymous namespace)", "{anonymous}");
-    let name = name.replace("{{", "{").replace("}}", "}").replace("(anonymous struct)", "{struct}");
+    let name = name.replace("::<", "<").replace("{{", "{").replace("}}", "}").replace("(anonymous struct)", "{struct}");
     let name = name.strip_prefix("::").unwrap_or(&name);
     let name = strip_hash(name);
     if rust || name.starts_with('<') {
@@ -58,6 +59,38 @@ fn demangle(name: &str) -> (String, bool) {
         return (text, false);
     }
     (name.to_string(), false)
+}
+
+/// Undoes what Rust's older mangling does to punctuation, for tools that demangle only its C++ half:
+/// `_$LT$u32$u20$as$u20$core..iter..Sum$GT$::sum`.
+fn decode_rust(name: &str) -> String {
+    if name.starts_with("_ZN") || !(name.contains("$u7b$") || name.contains("$LT$") || name.contains("$u20$")) {
+        return name.to_string();
+    }
+    let mut text = name.replace("_$", "$").replace("..", "::");
+    for (code, plain) in [
+        ("$LT$", "<"),
+        ("$GT$", ">"),
+        ("$LP$", "("),
+        ("$RP$", ")"),
+        ("$RF$", "&"),
+        ("$BP$", "*"),
+        ("$SP$", "@"),
+        ("$C$", ","),
+        ("$u20$", " "),
+        ("$u22$", "\""),
+        ("$u27$", "'"),
+        ("$u2b$", "+"),
+        ("$u3b$", ";"),
+        ("$u5b$", "["),
+        ("$u5d$", "]"),
+        ("$u7b$", "{"),
+        ("$u7d$", "}"),
+        ("$u7e$", "~"),
+    ] {
+        text = text.replace(code, plain);
+    }
+    text
 }
 
 /// Legacy Rust mangling ends in `17h` and 16 hexadecimal digits, and `E`.
@@ -159,6 +192,33 @@ fn squeeze(name: &str) -> String {
     text
 }
 
+/// What two styles of one name share: the last component; for closures, which have no name, the one before as well.
+fn style_key(canonical: &str) -> String {
+    let last = base(canonical);
+    if !last.starts_with("{closure") {
+        return last.to_string();
+    }
+    let bare = without_arguments(canonical);
+    let outer = bare.rfind("::{closure").and_then(|at| bare.get(..at)).unwrap_or_default();
+    format!("{}::{{closure}}", base(outer))
+}
+
+/// Without the template arguments at the end.
+fn without_arguments(name: &str) -> &str {
+    let mut depth = 0_u32;
+    for (at, c) in name.char_indices().rev() {
+        match c {
+            '>' => depth = depth.saturating_add(1),
+            '<' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth == 0 {
+            return if c == '<' { name.get(..at).unwrap_or(name) } else { name };
+        }
+    }
+    name
+}
+
 /// The last component without template arguments, leading underscores and glibc's internal prefix.
 fn base(canonical: &str) -> &str {
     let mut depth = 0_u32;
@@ -182,7 +242,7 @@ fn base(canonical: &str) -> &str {
     }
     let name = canonical.get(start..end).unwrap_or(canonical);
     let bare = name.trim_start_matches('_');
-    let bare = bare.strip_prefix("GI_").unwrap_or(bare);
+    let bare = bare.strip_prefix("GI_").or_else(|| bare.strip_prefix("libc_")).unwrap_or(bare);
     bare.trim_start_matches('_')
 }
 
@@ -253,6 +313,23 @@ mod tests {
         assert_eq!(compare(&["collections::text"], "collections::pointers"), NameMatch::Different);
         assert_eq!(compare(&["a::operator<"], "a::operator>"), NameMatch::Different);
         assert_eq!(compare(&["abort"], "gsignal"), NameMatch::Different);
+        assert_eq!(compare(&["read"], "__libc_read"), NameMatch::Style);
+        let sum = "_$LT$u32$u20$as$u20$core..iter..traits..accum..Sum$GT$::sum::hea973f2fe5a0d6f5";
+        assert_eq!(compare(&["<u32 as core::iter::traits::accum::Sum>::sum"], sum), NameMatch::Same);
+        let start = "std::rt::lang_start::_$u7b$$u7b$closure$u7d$$u7d$::h8f54c82dae3e7ddc";
+        assert_eq!(compare(&["std::rt::lang_start::{{closure}}"], start), NameMatch::Same);
+        assert_eq!(
+            compare(&["std::rt::lang_start::{{closure}}"], "std::rt::lang_start::{closure#0}<()>"),
+            NameMatch::Style
+        );
+        assert_eq!(
+            compare(&["std::rt::main::{{closure}}"], "std::rt::lang_start::{closure#0}<()>"),
+            NameMatch::Different
+        );
+        let fold = "core::map::map_fold::{closure#0}<&usize, rust_index::pick::{closure_env#0}, u32>";
+        assert_eq!(compare(&["core::map::map_fold::{{closure}}"], fold), NameMatch::Style);
+        let unwind = "std::panic::catch_unwind::<std::rt::lang_start_internal::{closure#0}, isize>";
+        assert_eq!(compare(&[unwind], "std::panic::catch_unwind<a::{closure_env#0}, isize>"), NameMatch::Style);
     }
 
     #[test]

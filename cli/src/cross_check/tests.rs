@@ -159,9 +159,14 @@ fn separate_debug_files_are_found() {
     }
 }
 
+/// Small numbers stand for addresses where code can be; 0 is 0.
+fn code(pc: u64) -> u64 {
+    if pc == 0 { 0 } else { 0x40_0000 + pc }
+}
+
 fn frame(pc: u64, function: &str, line: u32, inline: bool) -> OurFrame {
     OurFrame {
-        pc,
+        pc: code(pc),
         function: Some(function.into()),
         file: Some("/src/a.c".into()),
         line: Some(line),
@@ -174,7 +179,7 @@ fn theirs(peer: Peer, frames: &[(u64, &str, u32)]) -> PeerReport {
     let frames = frames
         .iter()
         .map(|(pc, function, line)| PeerFrame {
-            pc: *pc,
+            pc: code(*pc),
             function: (!function.is_empty()).then(|| (*function).to_string()),
             file: (*line > 0).then(|| "a.c".to_string()),
             line: (*line > 0).then_some(*line),
@@ -215,13 +220,14 @@ fn frames_align_by_pc() {
     let mut other = gdb(&[(1, "a", 1), (2, "b", 2), (3, "c", 3)]);
     other.threads[0].id = 2;
     check(three(), &other, &[("ours-extra-thread", 1), ("ours-missing-thread", 1)]);
+    check(three(), &gdb(&[(1, "a", 1), (2, "b", 2), (0, "", 0), (99, "x", 0)]), &[("peer-guessed", 3)]);
     let mut jumped = gdb(&[(1, "a", 1), (9, "gone", 1), (2, "b", 2), (3, "c", 3)]);
     jumped.threads[0].frames[1].tail_call = true;
     check(three(), &jumped, &[("peer-tail-call", 1)]);
     let four = vec![f(1, "a", 1), OurFrame { tail_call: true, ..f(9, "gone", 1) }, f(2, "b", 2), f(3, "c", 3)];
     check(four.clone(), &jumped, &[]);
     check(four, &gdb(&[(1, "a", 1), (2, "b", 2), (3, "c", 3)]), &[("peer-no-tail-call", 1)]);
-    let bare = vec![OurFrame { pc: 1, ..OurFrame::default() }];
+    let bare = vec![OurFrame { pc: code(1), ..OurFrame::default() }];
     check(bare, &gdb(&[(1, "a", 1)]), &[("ours-lost-name", 1), ("ours-lost-line", 1)]);
 }
 
@@ -238,6 +244,16 @@ fn inlined_frames_align_within_their_pc() {
         &theirs(Peer::Gdb, &[(1, "in_x", 1), (1, "f", 2), (2, "g", 3)]),
         &[("ours-missing-inline", 1)],
     );
+    // lldb loses a level in the middle and gives its line to the one around it.
+    let four = vec![
+        frame(1, "in_x", 1, true),
+        frame(1, "in_y", 2, true),
+        frame(1, "in_z", 3, true),
+        frame(1, "f", 4, false),
+        frame(2, "g", 5, false),
+    ];
+    let lost = theirs(Peer::Lldb, &[(1, "in_x", 1), (0, "in_y", 2), (0, "f", 3), (2, "g", 5)]);
+    check(four, &lost, &[("peer-no-inlines", 1)]);
     // Recursion of a function with something inlined at the place of the call.
     let deep: Vec<OurFrame> = (0..3).flat_map(|_| [frame(5, "in_x", 1, true), frame(5, "f", 2, false)]).collect();
     let flat: Vec<(u64, &str, u32)> = (0..3).flat_map(|_| [(5, "in_x", 1), (5, "f", 2)]).collect();

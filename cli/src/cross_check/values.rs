@@ -25,9 +25,40 @@ pub fn agree(ours: &str, peer: &str) -> bool {
     if ours.trim() == peer.trim() {
         return true;
     }
+    // A reference may be shown as its place, as what it refers to, or as both.
+    if let Some((place, _)) = peer.strip_prefix('@').and_then(|p| p.split_once(": "))
+        && leaves(place) == leaves(ours)
+    {
+        return true;
+    }
     let cut = ours.contains("...") || peer.contains("...");
-    let (ours, peer) = (leaves(ours), leaves(peer));
-    (cut || ours.len() == peer.len()) && ours.iter().zip(&peer).all(|(a, b)| same(a, b))
+    same_leaves(&leaves(ours), &leaves(peer), cut)
+}
+
+/// Leaf by leaf; a text that one side shows after a pointer, and the other does not, is what the pointer leads to.
+fn same_leaves(ours: &[Leaf], peer: &[Leaf], cut: bool) -> bool {
+    let (mut a, mut b) = (ours.iter().peekable(), peer.iter().peekable());
+    let mut after_number = false;
+    loop {
+        match (a.peek(), b.peek()) {
+            (None, None) => return true,
+            (Some(x), Some(y)) if same(x, y) => {
+                after_number = matches!(x, Leaf::Integer(_));
+                a.next();
+                b.next();
+            }
+            (_, Some(Leaf::Text(_))) if after_number => {
+                after_number = false;
+                b.next();
+            }
+            (Some(Leaf::Text(_)), _) if after_number => {
+                after_number = false;
+                a.next();
+            }
+            (None, Some(_)) | (Some(_), None) => return cut,
+            _ => return false,
+        }
+    }
 }
 
 fn same(a: &Leaf, b: &Leaf) -> bool {
@@ -43,6 +74,8 @@ fn same(a: &Leaf, b: &Leaf) -> bool {
             let last = |w: &str| w.rsplit("::").next().unwrap_or_default().to_string();
             a == b || last(a) == last(b)
         }
+        // An array of characters ends at its first NUL for some, at its last byte for others.
+        (Leaf::Text(a), Leaf::Text(b)) => a.trim_end_matches('\0') == b.trim_end_matches('\0'),
         (a, b) => a == b,
     }
 }
@@ -146,6 +179,15 @@ fn quoted(chars: &mut Peekable<Chars<'_>>, quote: char) -> String {
                 Some('n') => text.push('\n'),
                 Some('t') => text.push('\t'),
                 Some('r') => text.push('\r'),
+                Some('b') => text.push('\u{8}'),
+                Some('x') => {
+                    let mut value = 0_u32;
+                    for _ in 0..2 {
+                        let Some(next) = chars.next_if(char::is_ascii_hexdigit) else { break };
+                        value = value.saturating_mul(16).saturating_add(next.to_digit(16).unwrap_or(0));
+                    }
+                    text.extend(char::from_u32(value));
+                }
                 Some(digit @ '0'..='7') => {
                     let mut value = digit.to_digit(8).unwrap_or(0);
                     for _ in 0..2 {
@@ -241,6 +283,11 @@ mod tests {
             ("1.25", "1.25000001"),
             ("-3", "-3"),
             ("nan", "nan(0x400000)"),
+            ("\"hello\"", "\"hello\\000\\000\""),
+            ("\"\\0\\x80?\"", "\"\\000\\200?\""),
+            ("{0x10, 0x20}", "{0x10 \"one\", 0x20 \"two\"}"),
+            ("0x7ffc62", "@0x7ffc62: {a = 1}"),
+            ("{a = 1}", "@0x7ffc62: {a = 1}"),
         ] {
             assert!(agree(ours, peer), "{ours} | {peer}: {:?} {:?}", leaves(ours), leaves(peer));
         }
