@@ -19,7 +19,6 @@
     )
 )]
 
-mod backed;
 mod build_id;
 pub mod cfi;
 mod debug_info;
@@ -37,11 +36,10 @@ mod single;
 pub mod symbols;
 pub mod types;
 
-pub use backed::Backed;
 pub use build_id::BuildId;
 pub use debug_info::DebugInfo;
 pub use error::Error;
-pub use images::{Module, Modules};
+pub use images::{Backed, Module, Modules};
 pub use locate::Locator;
 
 /// Section bytes in the byte order of their file: what gimli reads from.

@@ -154,3 +154,14 @@ fn debuginfod_is_asked_once_and_its_answer_is_kept_and_verified() {
     let modules = of(&program, &locator("http://127.0.0.1:9".into()));
     assert_eq!(modules.list()[0].report().kind, SymbolKind::Dwarf);
 }
+
+#[test]
+fn the_debian_package_is_named_by_the_lists_of_dpkg() {
+    let list = Path::new("/var/lib/dpkg/info/bash.list");
+    if !list.exists() {
+        println!("skipped: no dpkg here");
+        return;
+    }
+    let modules = of(Path::new("/bin/bash"), &Locator::default());
+    assert_eq!(modules.list()[0].debug_package().as_deref(), Some("bash-dbgsym"));
+}

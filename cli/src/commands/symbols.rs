@@ -95,7 +95,10 @@ fn list(target: &dyn Target, args: &Symbols) -> Vec<ModuleJson> {
                     .map(|(path, outcome)| Searched { path: path.display().to_string(), outcome: outcome.to_string() })
                     .collect(),
                 problem: report.problem,
-                remedy: report.remedy,
+                remedy: report.remedy.map(|text| match m.debug_package() {
+                    Some(package) => format!("{text}; the Debian package {package} would supply it"),
+                    None => text,
+                }),
             }
         })
         .collect()
