@@ -37,22 +37,25 @@ pub(super) fn variables(collector: &Collector<'_, '_>, module: usize, scope: Sco
 
 impl Walk<'_, '_> {
     fn function(&mut self, scope: Scope) {
-        let Some(unit) = self.dwarf.unit(scope.unit) else { return };
+        if let Some(unit) = self.dwarf.unit(scope.unit) {
+            // What precedes damage is still shown.
+            let _ = self.instance(unit, scope, 0, 0);
+        }
+    }
+
+    /// A function or block, and what its abstract instance declares beside it: a variable of which this instance says
+    /// nothing still exists, optimised out.
+    fn instance(&mut self, unit: &Unit<'_>, scope: Scope, depth: usize, nesting: usize) -> Result<(), gimli::Error> {
         let mut origins = HashSet::new();
-        // What precedes damage is still shown.
-        let _ = self.block(unit, scope, 0, 0, &mut origins);
-        let Some(origin) = unit
-            .unit
-            .entry(scope.die)
-            .ok()
-            .and_then(|e| e.attr_value(gimli::DW_AT_abstract_origin))
-            .and_then(|v| self.dwarf.follow(scope.unit, v))
-        else {
-            return;
-        };
-        // A variable of which this instance says nothing still exists, optimised out.
-        if let Some(unit) = self.dwarf.unit(origin.unit) {
-            let _ = self.rest(unit, origin, &origins, 0);
+        self.block(unit, scope, depth, nesting, &mut origins)?;
+        let own = self.dwarf.unit(scope.unit);
+        let origin = own.and_then(|own| {
+            let value = own.unit.entry(scope.die).ok()?.attr_value(gimli::DW_AT_abstract_origin)?;
+            self.dwarf.follow(scope.unit, value)
+        });
+        match origin.and_then(|origin| Some((origin, self.dwarf.unit(origin.unit)?))) {
+            Some((origin, unit)) => self.rest(unit, origin, &origins, depth, nesting),
+            None => Ok(()),
         }
     }
 
@@ -95,7 +98,7 @@ impl Walk<'_, '_> {
                 gimli::DW_TAG_variable => self.add(unit, here, depth, VariableKind::Local),
                 gimli::DW_TAG_lexical_block | gimli::DW_TAG_try_block | gimli::DW_TAG_catch_block => {
                     match live(unit, here, self.pc)? {
-                        Some(true) => self.block(unit, here, depth.saturating_add(1), nesting, &mut HashSet::new())?,
+                        Some(true) => self.instance(unit, here, depth.saturating_add(1), nesting)?,
                         Some(false) => {}
                         // A block without addresses is none: what it holds belongs to the one around it.
                         None => self.block(unit, here, depth, nesting, &mut HashSet::new())?,
@@ -108,7 +111,14 @@ impl Walk<'_, '_> {
     }
 
     /// What an abstract function declares beside `known`.
-    fn rest(&mut self, unit: &Unit<'_>, at: Scope, known: &HashSet<Scope>, nesting: usize) -> Result<(), gimli::Error> {
+    fn rest(
+        &mut self,
+        unit: &Unit<'_>,
+        at: Scope,
+        known: &HashSet<Scope>,
+        depth: usize,
+        nesting: usize,
+    ) -> Result<(), gimli::Error> {
         if nesting > LIMIT_BLOCKS {
             return Ok(());
         }
@@ -120,9 +130,9 @@ impl Walk<'_, '_> {
                 continue;
             }
             match child.entry().tag() {
-                gimli::DW_TAG_formal_parameter => self.add(unit, here, 0, VariableKind::Parameter),
-                gimli::DW_TAG_variable => self.add(unit, here, 0, VariableKind::Local),
-                gimli::DW_TAG_lexical_block => self.rest(unit, here, known, nesting.saturating_add(1))?,
+                gimli::DW_TAG_formal_parameter => self.add(unit, here, depth, VariableKind::Parameter),
+                gimli::DW_TAG_variable => self.add(unit, here, depth, VariableKind::Local),
+                gimli::DW_TAG_lexical_block => self.rest(unit, here, known, depth, nesting.saturating_add(1))?,
                 _ => {}
             }
         }

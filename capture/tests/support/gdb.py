@@ -107,7 +107,7 @@ def variables(frame):
         for s in block:
             if not s.is_variable and not s.is_argument and not s.is_constant:
                 continue
-            if s.addr_class == gdb.SYMBOL_LOC_UNRESOLVED or s.addr_class == gdb.SYMBOL_LOC_TYPEDEF:
+            if s.addr_class in (gdb.SYMBOL_LOC_UNRESOLVED, gdb.SYMBOL_LOC_TYPEDEF, gdb.SYMBOL_LOC_LABEL):
                 continue
             try:
                 v = s.value(frame)

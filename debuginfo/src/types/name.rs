@@ -139,7 +139,10 @@ impl Types<'_, '_> {
             let rest = if declarator.is_empty() { String::new() } else { format!(" {declarator}") };
             self.declare(here, ty.language, format!(" {words}{rest}"), deeper, left)
         } else {
-            format!("{words} {}", self.declare(here, ty.language, declarator, deeper, left))
+            let spelled = self.declare(here, ty.language, declarator, deeper, left);
+            // A constant array is an array of constants, and some compilers say both.
+            let twice = spelled.strip_prefix(&words).is_some_and(|rest| rest.starts_with(' '));
+            if twice { spelled } else { format!("{words} {spelled}") }
         }
     }
 
