@@ -73,6 +73,9 @@ pub enum Reason {
     PeerMissingVariable,
     /// The peer has no value for the variable.
     PeerLostValue,
+    /// The variable was in a register that a called function need not keep and no rule recovers. gdb shows what is in
+    /// the register now: seen in frames above raise(), where such a variable has the process id as its value.
+    PeerStaleRegister,
 }
 
 impl Reason {
@@ -91,6 +94,7 @@ impl Reason {
                 | Self::PeerLostLine
                 | Self::PeerMissingVariable
                 | Self::PeerLostValue
+                | Self::PeerStaleRegister
         )
     }
 
@@ -122,6 +126,7 @@ impl Reason {
             Self::PeerLostName => "peer-lost-name",
             Self::PeerLostLine => "peer-lost-line",
             Self::PeerMissingVariable => "peer-missing-variable",
+            Self::PeerStaleRegister => "peer-stale-register",
             Self::PeerLostValue => "peer-lost-value",
         }
     }
@@ -534,6 +539,9 @@ impl Work {
                     bump(&mut self.totals.variables);
                     let reason = match (&mine.value, &theirs.value) {
                         (Some(mine), Some(theirs)) if !values::agree(mine, theirs) => Reason::ValueDiffers,
+                        (None, Some(_)) if mine.absent.as_deref() == Some("register-not-recovered") => {
+                            Reason::PeerStaleRegister
+                        }
                         (None, Some(_)) => Reason::OursLostValue,
                         (Some(_), None) => Reason::PeerLostValue,
                         _ => {

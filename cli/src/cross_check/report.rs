@@ -1,7 +1,7 @@
 //! The result of a cross-check for people and for programs.
 
 use super::align::{Comparison, Difference};
-use super::{Outcome, PeerFrame, PeerReport, Subject};
+use super::{Outcome, Subject};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 
@@ -112,26 +112,4 @@ pub fn json(subject: &Subject, outcomes: &[Outcome], strict: bool) -> Value {
         })
         .collect();
     json!({ "subject": subject, "same": exit_code(outcomes, strict) == 0, "peers": peers })
-}
-
-/// A peer's own report as text, in the style of a backtrace.
-#[must_use]
-pub fn peer_text(report: &PeerReport) -> String {
-    let mut text = String::new();
-    for thread in &report.threads {
-        let _ = writeln!(text, "thread {}", thread.id);
-        for (index, frame) in thread.frames.iter().enumerate() {
-            let PeerFrame { pc, function, file, line, inline, .. } = frame;
-            let inlined = if *inline == Some(true) { " [inlined]" } else { "" };
-            let _ = write!(text, "  #{index:<3} {pc:#018x}{inlined} {}", function.as_deref().unwrap_or("?"));
-            if let Some(file) = file {
-                let _ = write!(text, " {file}:{}", line.unwrap_or(0));
-            }
-            text.push('\n');
-        }
-        if let Some(why) = &thread.ended {
-            let _ = writeln!(text, "  ended: {why}");
-        }
-    }
-    text
 }

@@ -313,7 +313,6 @@ fn exit_codes() {
     assert_eq!(report::exit_code(std::slice::from_ref(&limited), false), 0);
     assert_eq!(report::exit_code(&[same, limited], true), 1);
     assert_eq!(report::exit_code(&[none], false), 3);
-    assert_eq!(report::peer_text(&theirs(Peer::Gdb, &[(1, "f", 1)])).lines().count(), 2);
     assert_eq!(Peer::from_name("eu-stack"), Some(Peer::EuStack));
     assert_eq!(Peer::from_name("windbg"), None);
 }
