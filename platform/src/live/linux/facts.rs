@@ -53,6 +53,8 @@ pub(super) struct Facts {
     pub doubts: Vec<Doubt>,
     /// The auxiliary vector; it changes only when the program is replaced (`execve`).
     pub auxv: Vec<u8>,
+    pub command: Option<Box<str>>,
+    pub parent: Option<u64>,
     pub arguments: Option<Box<str>>,
     pub executable: Option<Box<str>>,
     /// `/proc/PID/root`, unless it is the reader's own root directory.
@@ -60,8 +62,12 @@ pub(super) struct Facts {
 }
 
 /// Reads everything. `tid` is a thread that has an address space: the leader, unless it has ended.
-pub(super) fn gather(tid: Tid, options: &Options) -> Facts {
+pub(super) fn gather(pid: Tid, tid: Tid, options: &Options) -> Facts {
     let mut facts = Facts { auxv: auxv(tid), ..Facts::default() };
+    let stat = files::read(format!("/proc/{pid}/stat"), files::LIMIT_TEXT).ok().and_then(|(s, _)| parse::stat(&s));
+    if let Some(stat) = stat {
+        (facts.command, facts.parent) = (Some(stat.name.into()), stat.parent);
+    }
     for (key, name) in TEXTS {
         match files::text(format!("/proc/{tid}/{name}")) {
             Ok(text) => facts.add(key, text.trim_end_matches(['\n', '\0'])),
@@ -209,7 +215,8 @@ mod tests {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(b"12345").unwrap();
         file.seek(std::io::SeekFrom::Start(3)).unwrap();
-        let facts = gather(i32::try_from(std::process::id()).unwrap(), &Options::default());
+        let own = i32::try_from(std::process::id()).unwrap();
+        let facts = gather(own, own, &Options::default());
         let get = |key: &str| facts.attributes.iter().find(|a| &*a.key == key).map(|a| a.value.to_string());
         assert!(get("proc.limits").unwrap().contains("Max open files"));
         assert!(get("proc.environment").unwrap().contains("PATH="));

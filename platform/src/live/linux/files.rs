@@ -8,9 +8,12 @@ use std::path::Path;
 /// which the kernel bounds to a quarter of the stack limit, typically 2 MiB.
 pub(super) const LIMIT_TEXT: u64 = 4 << 20;
 
+const CAPACITY: usize = 16_384;
+
 /// Reads a file, but not more than `limit` bytes; says whether there would have been more.
 pub(super) fn read(path: impl AsRef<Path>, limit: u64) -> io::Result<(Vec<u8>, bool)> {
-    let mut bytes = Vec::new();
+    // Large enough for nearly every file of `/proc` to come in one read.
+    let mut bytes = Vec::with_capacity(CAPACITY);
     let mut file = File::open(path)?;
     file.by_ref().take(limit).read_to_end(&mut bytes)?;
     let more = evidence::ToU64::to_u64(bytes.len()) >= limit && file.read(&mut [0])? > 0;

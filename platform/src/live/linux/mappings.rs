@@ -2,6 +2,7 @@
 
 use evidence::{Absent, Addr, Extent, Mapping, Protection};
 use std::collections::HashSet;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// How many mappings are kept: four times the kernel's default limit (`vm.max_map_count`), and at most 50 MB of ours.
@@ -96,18 +97,25 @@ fn hex(text: &str) -> Option<u64> {
 
 /// Adjacent mappings joined: what can be read, and what cannot.
 pub(super) fn extents(mappings: &[Mapping]) -> Vec<Extent> {
-    let mut extents: Vec<Extent> = Vec::new();
-    for mapping in mappings {
-        let unreadable = mapping.path.as_deref().is_some_and(|p| UNREADABLE.contains(&p));
-        let absent = unreadable.then_some(Absent::Denied);
-        match extents.last_mut() {
-            Some(last) if last.range.end == mapping.range.start && last.absent == absent => {
-                last.range.end = mapping.range.end;
-            }
-            _ => extents.push(Extent { range: mapping.range.clone(), absent }),
+    let ranges = mappings.iter().map(|m| (m.range.clone(), unreadable(m).then_some(Absent::Denied)));
+    joined(ranges).into_iter().map(|(range, absent)| Extent { range, absent }).collect()
+}
+
+/// Whether nobody may read the mapping, a tracer included.
+pub(super) fn unreadable(mapping: &Mapping) -> bool {
+    mapping.path.as_deref().is_some_and(|p| UNREADABLE.contains(&p))
+}
+
+/// Joins adjacent ranges of which the same is true.
+pub(super) fn joined<T: PartialEq>(ranges: impl Iterator<Item = (Range<Addr>, T)>) -> Vec<(Range<Addr>, T)> {
+    let mut out: Vec<(Range<Addr>, T)> = Vec::new();
+    for (range, value) in ranges {
+        match out.last_mut() {
+            Some((last, same)) if last.end == range.start && *same == value => last.end = range.end,
+            _ => out.push((range, value)),
         }
     }
-    extents
+    out
 }
 
 #[cfg(test)]

@@ -1,12 +1,14 @@
 //! Memory of a stopped process: `process_vm_readv`, many ranges per call, and `/proc/PID/mem` for what that refuses
 //! (pages without read permission).
 
+use super::mappings;
 use super::ptrace::Tid;
-use evidence::{Absent, Addr, Extent, Memory, Read, ToU64, ToUsize};
+use evidence::{Absent, Addr, Extent, Mapping, Memory, Read, ToU64, ToUsize};
 use nix::sys::uio::{RemoteIoVec, process_vm_readv};
 use nix::unistd::Pid;
 use std::fs::File;
 use std::io::IoSliceMut;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
@@ -31,6 +33,17 @@ impl Gate {
     }
 }
 
+/// How a run of addresses is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum How {
+    /// Many at a time.
+    Bulk,
+    /// Without read permission, as guard pages are: `process_vm_readv` refuses them, `/proc/PID/mem` does not.
+    File,
+    /// Not at all.
+    Never,
+}
+
 /// The address space of a process, for as long as its [`Gate`] is open.
 #[derive(Debug)]
 pub(super) struct LiveMemory {
@@ -38,90 +51,90 @@ pub(super) struct LiveMemory {
     tid: Tid,
     file: Option<File>,
     extents: Vec<Extent>,
+    runs: Vec<(Range<Addr>, How)>,
     gate: Arc<Gate>,
 }
 
 impl LiveMemory {
-    /// The memory of the process that `tid` belongs to. `extents` are complete: what lies in none is not mapped.
-    pub(super) fn new(tid: Tid, file: Option<File>, extents: Vec<Extent>, gate: Arc<Gate>) -> Self {
-        Self { tid, file, extents, gate }
-    }
-
-    /// Where the readable run that holds `at` ends, or why there is none.
-    fn readable_until(&self, at: Addr) -> Result<Addr, Absent> {
-        let index = self.extents.partition_point(|e| e.range.end <= at);
-        match self.extents.get(index) {
-            Some(e) if e.range.contains(&at) => e.absent.map_or(Ok(e.range.end), Err),
-            _ => Err(Absent::Unmapped),
-        }
-    }
-
-    /// How many of `len` bytes at `at` may be asked for, and what is true of the one behind them.
-    fn clip(&self, at: Addr, len: usize) -> (usize, Option<Absent>) {
-        match self.readable_until(at) {
-            Err(why) => (0, Some(why)),
-            Ok(end) => {
-                let run = end.offset_from(at).unwrap_or(0).to_usize();
-                if run >= len { (len, None) } else { (run, self.readable_until(end).err().or(Some(Absent::Unmapped))) }
+    /// The memory of the process that `tid` belongs to. `mappings` are complete: what lies in none is not mapped.
+    pub(super) fn new(tid: Tid, file: Option<File>, mappings: &[Mapping], gate: Arc<Gate>) -> Self {
+        let how = |m: &Mapping| {
+            if mappings::unreadable(m) {
+                How::Never
+            } else if m.protection.is_none_or(|p| p.read) {
+                How::Bulk
+            } else {
+                How::File
             }
-        }
+        };
+        let runs = mappings::joined(mappings.iter().map(|m| (m.range.clone(), how(m))));
+        Self { tid, file, extents: mappings::extents(mappings), runs, gate }
     }
 
-    /// Reads one range that is mapped as far as anyone knows.
-    fn fill(&self, at: Addr, into: &mut [u8]) -> (usize, Option<Absent>) {
+    /// How the bytes at `at` are read, and how many of them in the same way.
+    fn run_at(&self, at: Addr) -> Option<(u64, How)> {
+        let index = self.runs.partition_point(|(range, _)| range.end <= at);
+        let (range, how) = self.runs.get(index).filter(|(range, _)| range.contains(&at))?;
+        Some((range.end.offset_from(at)?, *how))
+    }
+
+    /// Reads one range, run by run.
+    fn read_open(&self, at: Addr, into: &mut [u8]) -> (usize, Option<Absent>) {
         let mut done = 0_usize;
         while let Some(rest) = into.get_mut(done..).filter(|r| !r.is_empty()) {
-            let here = at.wrapping_add(done.to_u64());
-            let remote = [RemoteIoVec { base: here.0.to_usize(), len: rest.len() }];
-            let got = match process_vm_readv(Pid::from_raw(self.tid), &mut [IoSliceMut::new(rest)], &remote) {
-                Ok(n) => n,
-                Err(nix::errno::Errno::ESRCH) => return (done, Some(Absent::Released)),
-                Err(_) => 0,
+            let Some(here) = at.checked_add(done.to_u64()) else { return (done, Some(Absent::Unmapped)) };
+            let Some((run, how)) = self.run_at(here) else { return (done, Some(Absent::Unmapped)) };
+            let len = rest.len().min(run.to_usize());
+            let got = match how {
+                How::Never => Err(Absent::Denied),
+                How::File => self.through_file(here, rest.get_mut(..len).unwrap_or_default()),
+                How::Bulk => self.through_process(here, rest.get_mut(..len).unwrap_or_default()),
             };
-            let got = if got > 0 {
-                got
-            } else {
-                // A page without read permission, or a kernel without the call: the file reads through both.
-                self.file.as_ref().and_then(|f| f.read_at(rest, here.0).ok()).unwrap_or(0)
-            };
-            if got == 0 {
-                return (done, Some(Absent::Denied));
+            match got {
+                Ok(got) => done = done.saturating_add(got),
+                Err(why) => return (done, Some(why)),
             }
-            done = done.saturating_add(got);
         }
         (done, None)
     }
 
-    fn read_open(&self, at: Addr, into: &mut [u8]) -> (usize, Option<Absent>) {
-        let (len, behind) = self.clip(at, into.len());
-        let (got, stop) = into.get_mut(..len).map_or((0, None), |part| self.fill(at, part));
-        (got, stop.or(behind))
+    fn through_process(&self, at: Addr, into: &mut [u8]) -> Result<usize, Absent> {
+        let remote = [RemoteIoVec { base: at.0.to_usize(), len: into.len() }];
+        match process_vm_readv(Pid::from_raw(self.tid), &mut [IoSliceMut::new(into)], &remote) {
+            Ok(0) => Err(Absent::Denied),
+            Ok(got) => Ok(got),
+            Err(nix::errno::Errno::ESRCH) => Err(Absent::Released),
+            // A kernel without the call, a filter that forbids it, or a page that only a tracer may read.
+            Err(_) => self.through_file(at, into),
+        }
     }
 
-    /// Reads as many of the batch as one call takes, and says how many of them are settled.
-    fn read_some(&self, batch: &mut [Read<'_>]) -> usize {
-        let count = batch.len().min(LIMIT_VECTORS);
-        let mut clipped = Vec::with_capacity(count);
-        let (mut local, mut remote) = (Vec::with_capacity(count), Vec::with_capacity(count));
-        for read in batch.iter_mut().take(count) {
-            let (len, behind) = self.clip(read.at, read.into.len());
-            clipped.push((len, behind));
-            if let Some(part) = read.into.get_mut(..len).filter(|p| !p.is_empty()) {
-                remote.push(RemoteIoVec { base: read.at.0.to_usize(), len });
-                local.push(IoSliceMut::new(part));
-            }
+    fn through_file(&self, at: Addr, into: &mut [u8]) -> Result<usize, Absent> {
+        match self.file.as_ref().map(|file| file.read_at(into, at.0)) {
+            Some(Ok(got)) if got > 0 => Ok(got),
+            // The file gives nothing once the process has ended.
+            Some(Ok(_)) => Err(Absent::Released),
+            Some(Err(_)) | None => Err(Absent::Denied),
         }
-        let mut got = if remote.is_empty() {
-            0
-        } else {
-            process_vm_readv(Pid::from_raw(self.tid), &mut local, &remote).unwrap_or(0)
-        };
+    }
+
+    /// Reads as many of these as one call takes; each lies in one run. Says how many of them are settled.
+    fn read_some(&self, batch: &mut [&mut Read<'_>]) -> usize {
+        let mut remote = Vec::with_capacity(batch.len());
+        let mut local = Vec::with_capacity(batch.len());
+        for read in batch.iter_mut() {
+            remote.push(RemoteIoVec { base: read.at.0.to_usize(), len: read.into.len() });
+            local.push(IoSliceMut::new(read.into));
+        }
+        let mut got = process_vm_readv(Pid::from_raw(self.tid), &mut local, &remote).unwrap_or(0);
         drop(local);
-        for (index, (read, (len, behind))) in batch.iter_mut().zip(clipped).enumerate() {
+        let count = batch.len();
+        for (index, read) in batch.iter_mut().enumerate() {
+            let len = read.into.len();
             match got.checked_sub(len) {
                 Some(left) => {
                     got = left;
-                    (read.got, read.stop) = (len, behind);
+                    (read.got, read.stop) = (len, None);
                 }
                 None => {
                     // The call ended in here: what is left of this one is read by itself, the others in a new call.
@@ -137,25 +150,39 @@ impl LiveMemory {
 impl Memory for LiveMemory {
     fn read(&self, at: Addr, into: &mut [u8]) -> (usize, Option<Absent>) {
         let closed = self.gate.pass();
-        if *closed {
-            let (len, behind) = self.clip(at, into.len());
-            return (0, if len > 0 { Some(Absent::Released) } else { behind });
+        if *closed && !into.is_empty() {
+            let absent = match self.run_at(at) {
+                None => Absent::Unmapped,
+                Some((_, How::Never)) => Absent::Denied,
+                Some(_) => Absent::Released,
+            };
+            return (0, Some(absent));
         }
         self.read_open(at, into)
     }
 
     fn read_batch(&self, batch: &mut [Read<'_>]) {
-        let mut rest = batch;
+        let mut bulk: Vec<&mut Read<'_>> = Vec::with_capacity(batch.len());
+        for read in batch {
+            match self.run_at(read.at) {
+                Some((run, How::Bulk)) if run >= read.into.len().to_u64() && !read.into.is_empty() => bulk.push(read),
+                _ => (read.got, read.stop) = self.read(read.at, read.into),
+            }
+        }
+        // A page that cannot be read ends the call that comes to it. Where there is one there may be many, so calls
+        // get small and grow again: the work stays in proportion to the batch.
+        let (mut rest, mut size) = (bulk.as_mut_slice(), LIMIT_VECTORS);
         while !rest.is_empty() {
             let closed = self.gate.pass();
-            let settled = if *closed { 0 } else { self.read_some(rest) };
-            drop(closed);
-            if settled == 0 {
+            if *closed {
                 for read in rest.iter_mut() {
-                    (read.got, read.stop) = self.read(read.at, read.into);
+                    (read.got, read.stop) = (0, Some(Absent::Released));
                 }
                 return;
             }
+            let count = rest.len().min(size);
+            let settled = self.read_some(rest.get_mut(..count).unwrap_or_default());
+            size = if settled < count { 8 } else { size.saturating_mul(2).min(LIMIT_VECTORS) };
             rest = rest.get_mut(settled..).unwrap_or_default();
         }
     }
@@ -170,21 +197,25 @@ mod tests {
     use super::*;
 
     /// Our own memory is as readable as a stopped process's.
-    fn own(extents: Vec<Extent>) -> LiveMemory {
+    fn own(ranges: &[Range<Addr>]) -> LiveMemory {
+        let lines: Vec<String> =
+            ranges.iter().map(|r| format!("{:x}-{:x} r--p 00000000 00:00 0", r.start.0, r.end.0)).collect();
+        let (mappings, problems) = mappings::parse(lines.join("\n").as_bytes());
+        assert_eq!(problems, [""; 0]);
         let file = File::open("/proc/self/mem").ok();
-        LiveMemory::new(i32::try_from(std::process::id()).unwrap(), file, extents, Arc::default())
+        LiveMemory::new(i32::try_from(std::process::id()).unwrap(), file, &mappings, Arc::default())
     }
 
-    fn extent(bytes: &[u8]) -> Extent {
+    fn range(bytes: &[u8]) -> Range<Addr> {
         let start = Addr(bytes.as_ptr().addr() as u64);
-        Extent { range: start..start.wrapping_add(bytes.len() as u64), absent: None }
+        start..start.wrapping_add(bytes.len() as u64)
     }
 
     #[test]
     fn a_batch_equals_single_reads() {
         let data: Vec<u8> = (0..100_000_u32).map(|n| n.to_le_bytes()[0] ^ n.to_le_bytes()[1]).collect();
-        let start = extent(&data).range.start;
-        let memory = own(vec![extent(&data)]);
+        let start = range(&data).start;
+        let memory = own(&[range(&data)]);
         let places: Vec<(u64, usize)> = (0..3000).map(|n| ((n * 37) % 110_000, (n % 97) as usize)).collect();
         let mut store: Vec<Vec<u8>> = places.iter().map(|(_, len)| vec![0; *len]).collect();
         let mut batch: Vec<Read<'_>> =
@@ -203,8 +234,8 @@ mod tests {
     #[test]
     fn nothing_is_read_once_closed() {
         let data = vec![1_u8; 64];
-        let memory = own(vec![extent(&data)]);
-        let start = extent(&data).range.start;
+        let memory = own(&[range(&data)]);
+        let start = range(&data).start;
         memory.gate.close();
         let mut into = [0; 16];
         assert_eq!(memory.read(start, &mut into), (0, Some(Absent::Released)));
@@ -217,8 +248,7 @@ mod tests {
 
     #[test]
     fn what_is_mapped_and_cannot_be_read_is_denied() {
-        let claimed = Extent { range: Addr(0x1000)..Addr(0x3000), absent: None };
-        let memory = own(vec![claimed]);
+        let memory = own(&[Addr(0x1000)..Addr(0x3000)]);
         let mut into = [0; 16];
         assert_eq!(memory.read(Addr(0x1000), &mut into), (0, Some(Absent::Denied)));
         assert_eq!(memory.read(Addr(0x3000), &mut into), (0, Some(Absent::Unmapped)));

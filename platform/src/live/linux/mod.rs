@@ -128,7 +128,17 @@ pub fn attach(pid: u64, options: &Options) -> Result<Stop, Error> {
 fn attach_to(pid: i32, options: &Options) -> Result<Stop, Refusal> {
     refusal::beforehand(pid)?;
     let before = threads::all_before(pid).map_err(|error| refusal::explain(pid, error))?;
-    let mut facts = facts::gather(threads::with_address_space(pid), options);
+    let tid = threads::with_address_space(pid);
+    let mut facts = facts::gather(pid, tid, options);
+    let mut held = images::HeldFiles::default();
+    if let Ok((maps, _)) = files::read(format!("/proc/{tid}/maps"), LIMIT_MAPS) {
+        held.describe(tid, &mut mappings::parse(&maps).0);
+    }
+    let host = |name: &str| {
+        let text = files::text(format!("/proc/sys/kernel/{name}")).ok()?;
+        Some(Box::<str>::from(text.trim_end())).filter(|t| !t.is_empty())
+    };
+    let (host, release) = (host("hostname"), host("osrelease"));
 
     let gate = Arc::<memory::Gate>::default();
     let tracer = Tracer::start(pid, options, Arc::clone(&gate))?;
@@ -140,30 +150,23 @@ fn attach_to(pid: i32, options: &Options) -> Result<Stop, Refusal> {
     let (mut mappings, problems) = mappings::parse(&maps);
     let mem = File::open(format!("/proc/{tid}/mem")).ok();
     let auxv = facts::auxv(tid);
-    let held = images::HeldFiles::take(tid, &mut mappings);
+    held.describe(tid, &mut mappings);
     let attach::Record { outcomes, doubts } = tracer.recorded()?;
 
     if auxv != facts.auxv {
-        facts = facts::gather(tid, options);
+        facts = facts::gather(pid, tid, options);
         facts.doubts.push(Doubt::new("exec", "the process began to run another program right before it was stopped"));
     }
     let arch = architecture(&facts.auxv, &outcomes);
     let assembled = threads::assemble(pid, arch, before, outcomes);
-    let leader = files::read(format!("/proc/{pid}/stat"), files::LIMIT_TEXT).ok().and_then(|(s, _)| parse::stat(&s));
-    let host = |name: &str| {
-        files::text(format!("/proc/sys/kernel/{name}"))
-            .ok()
-            .map(|t| Box::<str>::from(t.trim_end()))
-            .filter(|t| !t.is_empty())
-    };
     let identity = Identity {
         pid: u64::try_from(pid).ok(),
-        parent_pid: leader.as_ref().and_then(|l| l.parent),
-        command: leader.map(|l| l.name.into()),
+        parent_pid: facts.parent,
+        command: facts.command,
         arguments: facts.arguments,
         executable: facts.executable,
-        host: host("hostname"),
-        release: host("osrelease"),
+        host,
+        release,
         taken_at_ns: taken_at.and_then(|t| u64::try_from(t.as_nanos()).ok()),
         root: facts.root,
         ..Identity::new(Origin::LiveProcess, Os::Linux, arch)
@@ -185,7 +188,7 @@ fn attach_to(pid: i32, options: &Options) -> Result<Stop, Refusal> {
     let status = attributes.iter().find(|a| &*a.key == "proc.status").map(|a| &*a.value).unwrap_or_default();
     let target = LiveTarget {
         identity,
-        memory: memory::LiveMemory::new(tid, mem, mappings::extents(&mappings), gate),
+        memory: memory::LiveMemory::new(tid, mem, &mappings, gate),
         event: event(&threads, status),
         threads,
         mappings,
