@@ -13,7 +13,7 @@ const CAP_SYS_PTRACE: u32 = 19;
 pub(super) fn explain(pid: Tid, error: io::Error) -> Refusal {
     match error.raw_os_error() {
         Some(libc::ESRCH | libc::ENOENT) => missing(pid),
-        Some(libc::EPERM | libc::EACCES) => refused(pid).unwrap_or_else(|| forbidden(pid)),
+        Some(libc::EPERM | libc::EACCES) => refused(pid).or_else(|| any_traced(pid)).unwrap_or_else(|| forbidden(pid)),
         _ => Refusal::System { doing: format!("attaching to process {pid}").into(), source: error },
     }
 }
@@ -51,10 +51,23 @@ fn refused(pid: Tid) -> Option<Refusal> {
     if stat.state == 'Z' && !alive {
         return Some(Refusal::Zombie);
     }
-    let status = files::text(format!("/proc/{pid}/status")).ok()?;
-    let tracer = parse::number(&status, "TracerPid").filter(|t| *t != 0)?;
+    traced(&format!("/proc/{pid}"))
+}
+
+/// Who traces the thread that this folder describes. The kernel names the tracing thread; people know its process.
+fn traced(folder: &str) -> Option<Refusal> {
+    let status = files::text(format!("{folder}/status")).ok()?;
+    let thread = parse::number(&status, "TracerPid").filter(|t| *t != 0)?;
+    let process = files::text(format!("/proc/{thread}/status")).ok().and_then(|s| parse::number(&s, "Tgid"));
+    let tracer = process.unwrap_or(thread);
     let command = files::text(format!("/proc/{tracer}/comm")).unwrap_or_default();
     Some(Refusal::Traced { tracer, command: command.trim_end_matches('\n').into() })
+}
+
+/// Any of the threads may be the one that has a tracer.
+fn any_traced(pid: Tid) -> Option<Refusal> {
+    let (tids, _) = super::threads::list(pid).ok()?;
+    tids.into_iter().find_map(|tid| traced(&format!("/proc/{pid}/task/{tid}")))
 }
 
 /// `/proc` does not show it: it is not there, or it is hidden.
