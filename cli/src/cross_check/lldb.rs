@@ -116,6 +116,8 @@ fn frame(line: &str) -> Option<PeerFrame> {
     let name = name.filter(|n| !n.starts_with("___lldb_unnamed_symbol"));
     let inline = name.is_some_and(|n| n.contains(INLINED));
     let function = name.map(|n| n.rsplit_once(INLINED).map_or(n, |(_, inner)| inner));
+    // What lldb calls a function that no symbol names.
+    let function = function.filter(|n| !n.starts_with("___lldb_unnamed_symbol"));
     Some(PeerFrame {
         pc,
         // `___lldb_unnamed_symbol7233` is lldb's way to say that there is no name.

@@ -1,0 +1,73 @@
+//! The outputs of `docs/guide.md` are those of the program. `POSTFAULT_BLESS=1` writes them anew: read them then.
+
+mod common;
+
+use common::postfault;
+use std::fmt::Write as _;
+use std::path::Path;
+
+/// Replaces what differs between two runs.
+fn normalise(text: &str, folder: &Path) -> String {
+    let text = text.replace(&folder.display().to_string(), "").replace("\u{1b}", "");
+    let mut out = String::new();
+    for line in text.lines() {
+        let mut words = Vec::new();
+        for word in line.split(' ') {
+            words.push(word_sign(word));
+        }
+        let line = words.join(" ");
+        let _ = writeln!(out, "{}", line.trim_end());
+    }
+    out
+}
+
+fn word_sign(word: &str) -> String {
+    let bare = word.trim_matches(['(', ')', ',', ';', ':', '{', '}', '<', '>', '@', '.', '"', '`']);
+    let sign = if let Some(hex) = bare.strip_prefix("0x") {
+        // Small numbers are offsets and mean the same in each run.
+        if hex.len() > 6 { Some("ADDR".to_owned()) } else { None }
+    } else if bare.len() >= 16 && bare.bytes().all(|b| b.is_ascii_hexdigit()) {
+        Some("HEX".to_owned())
+    } else if bare.len() >= 3 && bare.bytes().all(|b| b.is_ascii_digit() || b == b',') && !bare.starts_with(',') {
+        Some("N".to_owned())
+    } else if bare.starts_with('/') && bare.contains("/victims/") {
+        let (path, rest) = bare.split_once(':').map_or((bare, ""), |(p, r)| (p, r));
+        let name = path.rsplit('/').next().unwrap_or_default();
+        let colon = if rest.is_empty() { "" } else { ":" };
+        Some(format!("DIR/{name}{colon}{rest}"))
+    } else if bare.contains("-gnu/") || bare.contains("sysdeps") || bare.contains("/csu/") {
+        Some("LIBC".to_owned())
+    } else {
+        None
+    };
+    sign.map_or_else(|| word.to_owned(), |s| word.replacen(bare, &s, 1))
+}
+
+#[test]
+fn the_guide_shows_what_the_program_prints() {
+    let Some(core) = common::core("null_method", "gcc-O0") else { return };
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/guide.md");
+    let text = std::fs::read_to_string(&page).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(&core, folder.path().join("core")).unwrap();
+    let mut made = String::new();
+    let mut parts = text.split("```console\n");
+    made.push_str(parts.next().unwrap());
+    let mut commands = 0;
+    for part in parts {
+        let (block, rest) = part.split_once("```").unwrap();
+        let command = block.lines().next().unwrap();
+        let words: Vec<&str> = command.strip_prefix("$ postfault ").unwrap().split(' ').collect();
+        let output = postfault().args(&words).current_dir(folder.path()).output().unwrap();
+        assert!(output.status.code().is_some_and(|c| c < 2), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+        let shown = normalise(&String::from_utf8_lossy(&output.stdout), folder.path());
+        let _ = write!(made, "```console\n{command}\n{shown}```{rest}");
+        commands += 1;
+    }
+    assert!(commands >= 8, "{commands} commands");
+    if std::env::var_os("POSTFAULT_BLESS").is_some() {
+        std::fs::write(&page, made).unwrap();
+    } else {
+        assert!(made == text, "docs/guide.md is out of date; what the program prints now:\n{made}");
+    }
+}
