@@ -15,6 +15,13 @@ fn normalise(text: &str, folder: &Path) -> String {
         for word in line.split(' ') {
             words.push(word_sign(word));
         }
+        // Sizes of compressed data depend on the addresses in it.
+        if let Some(unit) = words.iter().position(|w| w == "kB" || w == "MB").filter(|at| *at > 0) {
+            words.splice(unit - 1..=unit, ["SIZE".to_owned()]);
+        }
+        if let Some(ratio) = words.iter_mut().find(|w| w.starts_with("(1/")) {
+            *ratio = "(1/N".to_owned();
+        }
         let line = words.join(" ");
         let _ = writeln!(out, "{}", line.trim_end());
     }
@@ -26,10 +33,10 @@ fn word_sign(word: &str) -> String {
     let sign = if let Some(hex) = bare.strip_prefix("0x") {
         // Small numbers are offsets and mean the same in each run.
         if hex.len() > 6 { Some("ADDR".to_owned()) } else { None }
+    } else if is_number(bare) {
+        Some("N".to_owned())
     } else if bare.len() >= 16 && bare.bytes().all(|b| b.is_ascii_hexdigit()) {
         Some("HEX".to_owned())
-    } else if bare.len() >= 3 && bare.bytes().all(|b| b.is_ascii_digit() || b == b',') && !bare.starts_with(',') {
-        Some("N".to_owned())
     } else if bare.starts_with('/') && bare.contains("/victims/") {
         let (path, rest) = bare.split_once(':').map_or((bare, ""), |(p, r)| (p, r));
         let name = path.rsplit('/').next().unwrap_or_default();
@@ -41,6 +48,12 @@ fn word_sign(word: &str) -> String {
         None
     };
     sign.map_or_else(|| word.to_owned(), |s| word.replacen(bare, &s, 1))
+}
+
+/// A whole number of three digits or more, signed or not, with or without thousands marks.
+fn is_number(word: &str) -> bool {
+    let digits = word.strip_prefix('-').unwrap_or(word);
+    digits.len() >= 3 && digits.bytes().all(|b| b.is_ascii_digit() || b == b',') && !digits.starts_with(',')
 }
 
 #[test]
