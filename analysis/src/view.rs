@@ -54,7 +54,7 @@ pub(crate) struct View<'a> {
     /// All frames of that thread, innermost first.
     pub(crate) frames: &'a [Frame],
     /// Index of the physical frame that the fault is looked for in: the innermost one, or, when the signal was raised
-    /// again from within a handler, the one that the handler interrupted.
+    /// again from within a handler or the event was found there, the one that the handler interrupted.
     pub(crate) context: usize,
     /// Whether `context` lies beneath a signal trampoline.
     pub(crate) interrupted: bool,
@@ -80,6 +80,19 @@ fn faulting(snapshot: &Snapshot) -> Option<&Thread> {
     snapshot.threads.iter().find(|t| named == Some(t.id)).or_else(|| snapshot.threads.iter().find(|t| t.faulting))
 }
 
+/// The frame that the event happened in, where the capture found the event itself on the stack of a signal handler.
+///
+/// Unlike beneath a handler that raised the signal again, the event is this frame's own.
+fn stated(snapshot: &Snapshot, frames: &[Frame]) -> Option<usize> {
+    let value = |key: &str| snapshot.attributes.iter().find(|a| a.key == key).map(|a| a.value.as_str());
+    if value("event.origin") != Some("signal-frame") {
+        return None;
+    }
+    let frame: usize = value("event.frame")?.parse().ok()?;
+    let inner = frames.get(..frame)?.iter().rev().find(|f| !f.inline)?;
+    (inner.signal_frame && !frames.get(frame)?.inline).then_some(frame)
+}
+
 impl<'a> View<'a> {
     pub(crate) fn new(snapshot: &'a Snapshot) -> Self {
         let thread = faulting(snapshot);
@@ -98,7 +111,7 @@ impl<'a> View<'a> {
             arch: Arch::parse(&snapshot.identity.arch),
             thread,
             frames,
-            context: frames.iter().position(|f| !f.inline).unwrap_or(0),
+            context: stated(snapshot, frames).or_else(|| frames.iter().position(|f| !f.inline)).unwrap_or(0),
             interrupted: false,
             registers: BTreeMap::new(),
             mappings,

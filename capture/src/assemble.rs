@@ -1,5 +1,6 @@
 //! The one place where evidence becomes rows.
 
+use crate::collect::interrupted;
 use crate::fetch::mapping_at;
 use crate::resolve::Resolved;
 use crate::stacks::StackTable;
@@ -9,6 +10,7 @@ use debuginfo::dwarf::SourceFrame;
 use evidence::{Access, Context, Identity, Mapping, Target, register_name};
 use snapshot_format::Snapshot;
 use snapshot_format::schema::{self, Trust};
+use std::collections::BTreeSet;
 use unwind::Frame;
 
 /// Frames of a thread whose registers are kept besides the innermost one's: enough to follow an argument outwards.
@@ -72,7 +74,7 @@ fn identity(i: &Identity) -> schema::Identity {
     }
 }
 
-fn event(e: &evidence::Event) -> schema::Event {
+pub(crate) fn event(e: &evidence::Event) -> schema::Event {
     let signal = e.signal.as_ref();
     schema::Event {
         thread: e.thread.map(|t| t.0),
@@ -229,19 +231,37 @@ fn frames(frame: &Frame, resolved: &Resolved, modules: &Modules) -> Vec<schema::
         .collect()
 }
 
-/// All registers of the innermost frame, and of the faulting thread's next frames what was recovered.
+/// All registers of the innermost frame; of the faulting thread's next frames, and of those that signals interrupted
+/// however deep they are, what was recovered.
 fn registers(w: &Walked<'_>, resolved: &Resolved, rows: &mut Vec<schema::RegisterValue>) {
-    let kept = if w.faulting { LIMIT_REGISTER_FRAMES } else { 1 };
+    let mut kept: BTreeSet<usize> = (0..if w.faulting { LIMIT_REGISTER_FRAMES } else { 1 }).collect();
+    if w.faulting {
+        kept.extend(interrupted(&w.stack.frames).map(|(index, _)| index));
+    }
+    let last = kept.last().copied().unwrap_or(0);
     let mut row_index = 0_usize;
-    for frame in w.stack.frames.iter().take(kept) {
-        let inlined = resolved.at(frame.lookup()).map_or(0, |at| at.frames.len().saturating_sub(1));
-        row_index = row_index.saturating_add(inlined);
+    for (index, frame) in w.stack.frames.iter().enumerate().take(last.saturating_add(1)) {
+        row_index = row_index.saturating_add(inlined(frame, resolved));
         let number = u32::try_from(row_index).unwrap_or(u32::MAX);
+        row_index = row_index.saturating_add(1);
+        if !kept.contains(&index) {
+            continue;
+        }
         for (register, value) in frame.registers.iter() {
             if let Some(name) = register_name(frame.registers.arch, register) {
                 rows.push(schema::RegisterValue { thread: w.thread.id.0, frame: number, name: name.to_owned(), value });
             }
         }
-        row_index = row_index.saturating_add(1);
     }
+}
+
+/// How many rows of inlined calls come before a physical frame's own.
+fn inlined(frame: &Frame, resolved: &Resolved) -> usize {
+    resolved.at(frame.lookup()).map_or(0, |at| at.frames.len().saturating_sub(1))
+}
+
+/// The row of the physical frame at `index` among the rows of its thread's frames.
+pub(crate) fn row_of(w: &Walked<'_>, index: usize, resolved: &Resolved) -> usize {
+    let before = w.stack.frames.iter().take(index.saturating_add(1)).map(|f| inlined(f, resolved));
+    before.fold(index, usize::saturating_add)
 }

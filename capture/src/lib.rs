@@ -52,7 +52,8 @@ pub fn capture(target: &dyn Target, locator: &Locator, plan: &Plan, release: Rel
     fetch::stacks(target, &chosen, &paged);
 
     let modules = Modules::outline(target, &paged, locator, &doubts);
-    let early = !plan.variables && plan.keep_memory.is_local();
+    // A process that has come to its end is in no hurry, and what its runtimes have to say lies anywhere.
+    let early = !plan.variables && plan.keep_memory.is_local() && target.event().is_none();
     if early {
         fetch::before_release(target, &modules, &paged);
         paged.release();
@@ -61,12 +62,32 @@ pub fn capture(target: &dyn Target, locator: &Locator, plan: &Plan, release: Rel
 
     let backed = &debuginfo::images::Backed::new(&paged, &modules);
     let info = DebugInfo::new(&modules, &doubts);
-    let walked = walk::walk(target, &chosen, backed, &info, plan);
+    let mut walked = walk::walk(target, &chosen, backed, &info, plan);
+    // A healthy process has no event; one that sits in the handler of a fault shows it on a stack.
+    let handled =
+        if target.event().is_none() { collect::handler::find(target, &walked, backed, &doubts) } else { None };
+    if let Some(handled) = &handled
+        && let Some(w) = walked.get_mut(handled.thread)
+    {
+        w.faulting = true;
+    }
     let resolved = resolve::resolve(&walked, &info);
     let variables =
         if plan.variables { values::collect(&walked, &resolved, backed, &info, plan, &doubts) } else { Vec::new() };
     let mut snapshot = assemble::assemble(target, &modules, &walked, &resolved, variables);
-    collect::collect(target, &walked, backed, &info, plan, &mut snapshot, &doubts);
+    if let Some(handled) = handled {
+        handled.assemble(&walked, &resolved, &mut snapshot);
+    }
+    let given = collect::Given {
+        target,
+        walked: &walked,
+        resolved: &resolved,
+        memory: backed,
+        info: &info,
+        plan,
+        doubts: &doubts,
+    };
+    collect::collect(&given, &mut snapshot);
     if !early {
         paged.release();
         release();

@@ -22,6 +22,16 @@ pub(crate) struct At {
 }
 
 impl Resolved {
+    /// Functions by their look-up addresses, as a test says.
+    #[cfg(test)]
+    pub(crate) fn named(names: &[(Addr, &str)]) -> Self {
+        let at = |name: &&str| At {
+            module: None,
+            frames: vec![SourceFrame { function: Some((*name).into()), ..SourceFrame::default() }],
+        };
+        Self { by_address: names.iter().map(|(a, name)| (*a, at(name))).collect() }
+    }
+
     /// What `lookup` means.
     pub(crate) fn at(&self, lookup: Addr) -> Option<&At> {
         self.by_address.get(&lookup)

@@ -1,12 +1,14 @@
 //! Which raw bytes are kept.
 
+use super::Given;
 use crate::fetch::stack_end;
-use crate::plan::{KeepMemory, Plan};
+use crate::plan::KeepMemory;
 use crate::walk::Walked;
-use evidence::{Addr, Doubt, Doubts, Memory, Target, ToU64, ToUsize};
+use evidence::{Addr, Doubt, Memory, Registers, Target, ToU64, ToUsize};
 use snapshot_format::Snapshot;
 use snapshot_format::schema::MemoryExtent;
 use std::ops::Range;
+use unwind::Frame;
 
 /// Bytes kept on each side of an innermost pc: more than the longest run of instructions a classifier looks at.
 const AROUND_PC: u64 = 64;
@@ -16,36 +18,25 @@ const FAULTING_STACK: u64 = 32 << 10;
 const OTHER_STACK: u64 = 2 << 10;
 /// Bytes kept around a pointer's target by `reachable`.
 const AROUND_POINTER: u64 = 256;
+/// Return addresses of the faulting thread before which code is kept.
+const CALLS: usize = 32;
+/// Bytes kept before a return address: the longest call instruction of x86 has 15.
+const CALL_BYTES: u64 = 16;
+/// Most interrupted contexts of one stack that are kept in full: handlers that fault again nest a few deep.
+const LIMIT_INTERRUPTED: usize = 16;
 /// Most pointers followed by `reachable`.
 const LIMIT_POINTERS: usize = 65_536;
 /// Most raw bytes kept below `full`: a snapshot stays a thing one can mail.
 const LIMIT_BYTES: u64 = 256 << 20;
 
-pub(crate) fn collect(
-    target: &dyn Target,
-    walked: &[Walked<'_>],
-    memory: &dyn Memory,
-    plan: &Plan,
-    snapshot: &mut Snapshot,
-    doubts: &Doubts,
-) {
+pub(super) fn collect(given: &Given<'_, '_>, snapshot: &mut Snapshot) {
+    let Given { target, walked, memory, plan, doubts, .. } = *given;
     let mut ranges: Vec<Range<Addr>> = Vec::new();
     for w in walked {
-        let registers = &w.thread.registers;
-        if let Some(pc) = registers.pc() {
-            ranges.push(Addr(pc.0.saturating_sub(AROUND_PC))..pc.saturating_add(AROUND_PC));
-        }
-        if let Some(sp) = registers.sp() {
-            let most = if w.faulting || plan.keep_memory != KeepMemory::Stacks { FAULTING_STACK } else { OTHER_STACK };
-            let wanted = sp.saturating_add(most);
-            let end = stack_end(target.mappings(), sp).map_or(wanted, |end| end.min(wanted));
-            ranges.push(Addr(sp.0.saturating_sub(128))..end);
-        }
+        let all = w.faulting || plan.keep_memory != KeepMemory::Stacks;
+        around(&w.thread.registers, target, if all { FAULTING_STACK } else { OTHER_STACK }, &mut ranges);
         if w.faulting {
-            // What the registers point at: the operands of the faulting instruction are among them.
-            for (_, value) in registers.iter() {
-                ranges.push(Addr(value.saturating_sub(64))..Addr(value.saturating_add(128)));
-            }
+            faulting(w, target, &mut ranges);
         }
     }
     match plan.keep_memory {
@@ -71,6 +62,43 @@ pub(crate) fn collect(
         }
         kept = kept.saturating_add(keep(memory, &range, &mut snapshot.memory));
     }
+}
+
+/// The code at the pc and the stack from the stack pointer on.
+fn around(registers: &Registers, target: &dyn Target, stack: u64, ranges: &mut Vec<Range<Addr>>) {
+    if let Some(pc) = registers.pc() {
+        ranges.push(Addr(pc.0.saturating_sub(AROUND_PC))..pc.saturating_add(AROUND_PC));
+    }
+    if let Some(sp) = registers.sp() {
+        let wanted = sp.saturating_add(stack);
+        let end = stack_end(target.mappings(), sp).map_or(wanted, |end| end.min(wanted));
+        ranges.push(Addr(sp.0.saturating_sub(128))..end);
+    }
+}
+
+/// What the registers point at: the operands of the faulting instruction are among them.
+fn operands(registers: &Registers, ranges: &mut Vec<Range<Addr>>) {
+    for (_, value) in registers.iter() {
+        ranges.push(Addr(value.saturating_sub(64))..Addr(value.saturating_add(128)));
+    }
+}
+
+/// What a classifier wants of the faulting thread besides: the same for every context that a signal interrupted, and
+/// the calls that led here.
+fn faulting(w: &Walked<'_>, target: &dyn Target, ranges: &mut Vec<Range<Addr>>) {
+    operands(&w.thread.registers, ranges);
+    for (_, frame) in interrupted(&w.stack.frames) {
+        around(&frame.registers, target, FAULTING_STACK, ranges);
+        operands(&frame.registers, ranges);
+    }
+    let calls = w.stack.frames.iter().filter(|f| f.is_return_address).take(CALLS);
+    ranges.extend(calls.map(|f| Addr(f.pc.0.saturating_sub(CALL_BYTES))..f.pc));
+}
+
+/// The frames that signals interrupted, with their indices: those below trampolines.
+pub(crate) fn interrupted(frames: &[Frame]) -> impl Iterator<Item = (usize, &Frame)> {
+    let below = frames.iter().enumerate().skip(1).zip(frames).filter(|(_, inner)| inner.signal_frame);
+    below.map(|(outer, _)| outer).take(LIMIT_INTERRUPTED)
 }
 
 /// Sorts, joins what overlaps or touches.

@@ -1,8 +1,11 @@
-//! What a dying program said: messages that its C library keeps for the one who reads the core.
+//! What a dying program said: messages that its C library and its language's runtime keep.
 
+use super::scene::Scene;
+use super::{cxx_exception, rust_panic};
 use debuginfo::DebugInfo;
 use evidence::{Memory, bytes::Endian};
 use snapshot_format::Snapshot;
+use snapshot_format::schema::Attribute;
 
 /// Longest message kept. glibc allocates what it needs; a page is more than any assertion text seen.
 const LIMIT_MESSAGE: usize = 4096;
@@ -31,4 +34,27 @@ pub(crate) fn collect(memory: &dyn Memory, info: &DebugInfo<'_>, snapshot: &mut 
             }
         }
     }
+}
+
+/// What the runtimes of C++ and Rust have to say about the faulting thread: `cxx.exception.type`, `cxx.exception.what`,
+/// `rust.panic.location`, `rust.panic.text` among the attributes, and the panic as the event's message.
+pub(super) fn of_runtimes(scene: &Scene<'_, '_>, snapshot: &mut Snapshot) {
+    let thread = Some(scene.thread.thread.id.0);
+    let mut attribute = |key: &str, value: Option<String>| {
+        snapshot.attributes.extend(value.map(|value| Attribute { key: key.to_owned(), thread, value }));
+    };
+    if let Some(exception) = cxx_exception::find(scene) {
+        attribute("cxx.exception.type", Some(exception.type_name));
+        attribute("cxx.exception.what", exception.what);
+    }
+    let Some(panic) = rust_panic::find(scene) else { return };
+    attribute("rust.panic.text", panic.text.clone());
+    attribute("rust.panic.location", panic.location.clone());
+    let Some(event) = snapshot.event.as_mut().filter(|e| e.message.is_none()) else { return };
+    // As the standard library's own report has it.
+    event.message = match (panic.location, panic.text) {
+        (Some(location), Some(text)) => Some(format!("panicked at {location}:\n{text}")),
+        (Some(location), None) => Some(format!("panicked at {location}")),
+        (None, text) => text,
+    };
 }

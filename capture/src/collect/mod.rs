@@ -2,24 +2,42 @@
 //!
 //! A classifier that wants more gets a new collector here, never a handle to the target.
 
+mod cxx_exception;
+pub(crate) mod handler;
 mod memory;
 mod messages;
+mod rust_panic;
+mod scene;
+#[cfg(test)]
+mod tests;
 
 use crate::plan::Plan;
+use crate::resolve::Resolved;
 use crate::walk::Walked;
 use debuginfo::DebugInfo;
 use evidence::{Doubts, Memory, Target};
+pub(crate) use memory::interrupted;
+use scene::Scene;
 use snapshot_format::Snapshot;
 
-pub(crate) fn collect(
-    target: &dyn Target,
-    walked: &[Walked<'_>],
-    memory: &dyn Memory,
-    info: &DebugInfo<'_>,
-    plan: &Plan,
-    snapshot: &mut Snapshot,
-    doubts: &Doubts,
-) {
-    messages::collect(memory, info, snapshot);
-    memory::collect(target, walked, memory, plan, snapshot, doubts);
+/// What every collector is given.
+#[derive(Clone, Copy)]
+pub(crate) struct Given<'c, 'm> {
+    pub(crate) target: &'c dyn Target,
+    pub(crate) walked: &'c [Walked<'c>],
+    pub(crate) resolved: &'c Resolved,
+    pub(crate) memory: &'c dyn Memory,
+    pub(crate) info: &'c DebugInfo<'m>,
+    pub(crate) plan: &'c Plan,
+    pub(crate) doubts: &'c Doubts,
+}
+
+pub(crate) fn collect(given: &Given<'_, '_>, snapshot: &mut Snapshot) {
+    messages::collect(given.memory, given.info, snapshot);
+    if let Some(thread) = given.walked.iter().find(|w| w.faulting) {
+        let arch = given.target.identity().arch;
+        let scene = Scene::new(thread, given.resolved, given.memory, given.info, arch);
+        messages::of_runtimes(&scene, snapshot);
+    }
+    memory::collect(given, snapshot);
 }

@@ -28,6 +28,7 @@ use debuginfo::types::Types;
 use evidence::{Addr, Memory};
 use snapshot_format::schema::{Value, VariableKind};
 use std::sync::OnceLock;
+pub(crate) use tls::thread_local_block;
 
 /// Most variables of one frame. Generated code has functions with some thousands.
 pub const LIMIT_VARIABLES: usize = 10_000;

@@ -102,6 +102,17 @@ impl ModuleIds {
     }
 }
 
+/// The thread-local storage of `module` that the thread has: from its first byte to the end of its segment.
+pub(crate) fn thread_local_block(
+    collector: &Collector<'_, '_>,
+    module: usize,
+    thread_pointer: Addr,
+) -> Option<std::ops::Range<u64>> {
+    let template = collector.types.info().module(module)?.main()?.tls()?;
+    let start = address(collector, module, Some(thread_pointer), 0).ok()?;
+    Some(start..start.checked_add(template.end.checked_sub(template.start)?)?)
+}
+
 /// The address of thread-local storage at `offset` of `module` for the thread whose thread pointer is given.
 pub(super) fn address(
     collector: &Collector<'_, '_>,
