@@ -81,6 +81,7 @@ pub fn locator(symbols: &SymbolArgs, target: &dyn Target) -> Locator {
             Vec::new()
         },
         cache: None,
+        system: None,
         root: target.identity().root.clone(),
     }
 }

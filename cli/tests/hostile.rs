@@ -10,15 +10,19 @@ use platform::elfcore;
 use snapshot_format::Snapshot;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 /// Most memory one test process may have used in the end.
 const LIMIT_RESIDENT: u64 = 512 << 20;
 
 /// Everything from a target to findings, in memory.
 fn pipeline(target: &dyn Target) -> Snapshot {
-    // Without the system's debug files: the victim's own are enough, and the C library's would only cost time.
-    let locator = Locator { symbols: Vec::new(), ..Locator::default() };
+    // Without the system's debug files: those of the C library would only cost time.
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    let program = PROGRAM.get_or_init(|| testdata::victims::build("null_deref", "gcc-O0").unwrap());
+    let locator =
+        Locator { executable: Some(program.clone()), system: Some("/nonexistent".into()), ..Locator::default() };
     let mut released = 0;
     let mut snapshot = capture::capture(target, &locator, &capture::Plan::default(), &mut || released += 1);
     assert_eq!(released, 1, "the target is released exactly once");

@@ -1,6 +1,5 @@
 //! dwz's alternate file: what several debug files share, named by `.gnu_debugaltlink` (dwz manual, option `-m`).
 
-use super::separate::SYSTEM;
 use super::{Locator, below, debuginfod};
 use crate::BuildId;
 use crate::elf::ElfFile;
@@ -86,7 +85,7 @@ fn places(locator: &Locator, path: &Path, id: &BuildId, file: &ElfFile) -> Vec<P
     if path.is_absolute() {
         places.push(path.to_owned());
     }
-    for dir in locator.symbols.iter().map(PathBuf::as_path).chain([Path::new(SYSTEM)]) {
+    for dir in locator.symbols.iter().map(PathBuf::as_path).chain([locator.system()]) {
         places.push(dir.join(".build-id").join(id.debug_path()));
         if let Some(name) = path.file_name() {
             places.push(dir.join(".dwz").join(name));

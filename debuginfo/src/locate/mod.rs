@@ -27,6 +27,8 @@ pub struct Locator {
     pub debuginfod: Vec<String>,
     /// Where downloads are kept; `None`: `$POSTFAULT_CACHE`, `$XDG_CACHE_HOME/postfault` or `~/.cache/postfault`.
     pub cache: Option<PathBuf>,
+    /// Where the system keeps debug files; `None`: `/usr/lib/debug`.
+    pub system: Option<PathBuf>,
     /// The target's own root directory (`/proc/PID/root`).
     pub root: Option<PathBuf>,
 }
@@ -47,6 +49,11 @@ pub(crate) fn below(root: &Path, path: &Path) -> PathBuf {
 }
 
 impl Locator {
+    /// Where the system keeps debug files.
+    pub(crate) fn system(&self) -> &Path {
+        self.system.as_deref().unwrap_or(Path::new("/usr/lib/debug"))
+    }
+
     /// Asks the servers for an image file.
     pub(crate) fn download_image(
         &self,

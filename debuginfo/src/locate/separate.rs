@@ -9,9 +9,6 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-/// Where distributions install debug files.
-pub(super) const SYSTEM: &str = "/usr/lib/debug";
-
 /// The search for a module's separate debug file.
 #[derive(Debug, Default)]
 pub(crate) struct Separate {
@@ -124,9 +121,9 @@ fn places(
 ) -> Vec<PathBuf> {
     let mut places = Vec::new();
     let mut folders: Vec<PathBuf> = Vec::new();
-    let under = |root: &Path| below(root, Path::new(SYSTEM));
+    let under = |root: &Path| below(root, locator.system());
     let mut systems: Vec<PathBuf> = [&locator.sysroot, &locator.root].into_iter().flatten().map(|r| under(r)).collect();
-    systems.push(SYSTEM.into());
+    systems.push(locator.system().to_owned());
     for dir in locator.symbols.iter().chain(&systems) {
         if let Some(id) = build_id {
             places.push(dir.join(".build-id").join(id.debug_path()));
