@@ -19,7 +19,7 @@ pub(crate) enum Part {
     Start,
 }
 
-const EXACT: [(&str, Part); 103] = [
+const EXACT: [(&str, Part); 104] = [
     ("raise", Part::Raise),
     ("gsignal", Part::Raise),
     ("kill", Part::Raise),
@@ -77,6 +77,7 @@ const EXACT: [(&str, Part); 103] = [
     ("malloc_printerr_tail", Part::Heap),
     ("__cxa_throw", Part::Throw),
     ("__cxa_rethrow", Part::Throw),
+    ("std::rethrow_exception", Part::Throw),
     ("__cxa_bad_cast", Part::Throw),
     ("__cxa_bad_typeid", Part::Throw),
     ("__cxa_throw_bad_array_new_length", Part::Throw),

@@ -15,7 +15,7 @@ pub(super) fn check(case: &Case<'_>) -> Option<Verdict> {
         "terminating due to uncaught exception",
         "terminating with uncaught",
     ]);
-    let throw = top(case, |n| matches!(n, "__cxa_throw" | "__cxa_rethrow"))
+    let throw = top(case, |n| matches!(n, "__cxa_throw" | "__cxa_rethrow" | "std::rethrow_exception"))
         .or_else(|| top(case, |n| matches!(n, "_Unwind_RaiseException" | "_Unwind_Resume_or_Rethrow")));
     // Without symbols, terminate's own functions have no names; then nothing but the runtime may be before the throw.
     let direct = throw.is_some_and(|t| t > 0 && (0..t).all(|f| case.is_machinery(f)));

@@ -33,6 +33,10 @@ const fn distances(size: u8) -> (u64, u64) {
     if size == 4 { (48, 32) } else { (80, 32) }
 }
 
+/// What libc++abi keeps before `exceptionType` on 64-bit machines: padding and a count of references. Its pointers to
+/// headers point there.
+const BEFORE_TYPE: u64 = 16;
+
 /// `GNUCC++\0` and `CLNGC++\0` as numbers; the last byte 1 marks a dependent exception (`std::rethrow_exception`).
 const CLASSES: [u64; 2] = [0x474e_5543_432b_2b00, 0x434c_4e47_432b_2b00];
 
@@ -64,9 +68,11 @@ fn header(scene: &Scene<'_, '_>, unwind: u64) -> Option<u64> {
     if !CLASSES.contains(&(found ^ 1)) {
         return None;
     }
-    // A dependent exception begins with the primary one's object.
-    let unwind = scene.word(header)?.checked_sub(to_object)?;
-    CLASSES.contains(&class(unwind)?).then(|| unwind.checked_sub(to_unwind)).flatten()
+    // A dependent exception has the primary one's object in the place of its type, or, in libc++abi, before that.
+    [Some(header), header.checked_sub(8)].into_iter().flatten().find_map(|at| {
+        let unwind = scene.word(at)?.checked_sub(to_object)?;
+        CLASSES.contains(&class(unwind)?).then(|| unwind.checked_sub(to_unwind)).flatten()
+    })
 }
 
 /// `caughtExceptions` of the thread's `__cxa_eh_globals`: uncaught ones are caught by the runtime before it terminates.
@@ -92,10 +98,17 @@ fn in_thread_local_storage(scene: &Scene<'_, '_>) -> Vec<u64> {
         let Some(block) = thread_local_block(&collector, index, pointer) else { continue };
         let end = block.end.min(block.start.saturating_add(LIMIT_BLOCK));
         for word in scene.words(&(block.start..end)) {
-            headers.extend(word.checked_add(to_unwind).filter(|_| word != 0).and_then(|u| header(scene, u)));
+            headers.extend(from_pointer(word, to_unwind).filter(|_| word != 0).filter_map(|u| header(scene, u)));
         }
     }
     headers
+}
+
+/// Where the `_Unwind_Exception` may lie when `word` points at a `__cxa_exception`.
+fn from_pointer(word: u64, to_unwind: u64) -> impl Iterator<Item = u64> {
+    let plain = word.checked_add(to_unwind);
+    let counted = plain.and_then(|p| p.checked_add(BEFORE_TYPE)).filter(|_| to_unwind == 80);
+    plain.into_iter().chain(counted)
 }
 
 /// Without thread-local storage: what the frames from the throw to the abort refer to.
@@ -108,8 +121,8 @@ fn on_stack(scene: &Scene<'_, '_>) -> Vec<u64> {
     let mut headers = Vec::new();
     for word in words {
         // The unwinder's header, the runtime's, or the object.
-        let places = [Some(word), word.checked_add(to_unwind), word.checked_sub(to_object)];
-        headers.extend(places.into_iter().flatten().filter_map(|unwind| header(scene, unwind)));
+        let places = [Some(word), word.checked_sub(to_object)].into_iter().flatten();
+        headers.extend(places.chain(from_pointer(word, to_unwind)).filter_map(|unwind| header(scene, unwind)));
     }
     headers
 }
