@@ -166,6 +166,9 @@ pub struct Capture {
     /// Replace an existing output file.
     #[arg(long)]
     pub force: bool,
+    /// Let a live process go after this time, whatever has been read by then.
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub stop_budget: Option<u64>,
     /// Note a fact in the snapshot (repeatable).
     #[arg(long, value_name = "K=V", value_parser = key_value)]
     pub kv: Vec<(String, String)>,

@@ -8,15 +8,16 @@ use evidence::Target;
 use platform::elfcore;
 use platform::input::Input;
 use snapshot_format::Snapshot;
-use snapshot_format::schema::Attribute;
+use snapshot_format::schema::{Attribute, Doubt};
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// What the user named.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Name {
-    /// A live process.
-    Pid(u64),
+    /// A live process, and for how long it may be stopped.
+    Pid(u64, Option<Duration>),
     /// A file.
     Path(PathBuf),
     /// Standard input.
@@ -27,7 +28,7 @@ impl Name {
     /// From `--pid N` or a path; clap has made sure that it is exactly one of them.
     pub fn from_args(args: &SourceArgs) -> Self {
         match (args.pid, &args.source) {
-            (Some(pid), _) => Self::Pid(pid),
+            (Some(pid), _) => Self::Pid(pid, None),
             (None, Some(path)) => Self::from_path(path),
             (None, None) => Self::Stdin,
         }
@@ -36,7 +37,7 @@ impl Name {
     /// From `--pid N`, or else from the first of `words`; and the words that remain.
     pub fn from_words(pid: Option<u64>, words: &[String]) -> Option<(Self, &[String])> {
         match pid {
-            Some(pid) => Some((Self::Pid(pid), words)),
+            Some(pid) => Some((Self::Pid(pid, None), words)),
             None => words.split_first().map(|(first, rest)| (Self::from_path(Path::new(first)), rest)),
         }
     }
@@ -44,7 +45,7 @@ impl Name {
     /// For messages.
     pub fn describe(&self) -> String {
         match self {
-            Self::Pid(pid) => format!("process {pid}"),
+            Self::Pid(pid, _) => format!("process {pid}"),
             Self::Path(path) => path.display().to_string(),
             Self::Stdin => "standard input".to_owned(),
         }
@@ -92,12 +93,14 @@ pub struct Used<R> {
     pub result: R,
     /// How long a live process stood still, microseconds.
     pub stop_time_us: Option<u64>,
+    /// It was let go because its time was up, before all was read.
+    pub out_of_time: bool,
 }
 
 /// Opens the target and hands it to `then`, with a function that lets a live process go (returning does so, too).
 pub fn with_target<R>(name: &Name, then: impl FnOnce(&dyn Target, &mut dyn FnMut()) -> R) -> Result<Used<R>, Failure> {
     let input = match name {
-        Name::Pid(pid) => return live(*pid, then),
+        Name::Pid(pid, budget) => return live(*pid, *budget, then),
         Name::Path(path) => Input::open(path).map_err(Failure::new)?,
         Name::Stdin => Input::open(Path::new("-")).map_err(Failure::new)?,
     };
@@ -110,7 +113,7 @@ pub fn with_target<R>(name: &Name, then: impl FnOnce(&dyn Target, &mut dyn FnMut
         let core = elfcore::from_input(input, &elfcore::Options::default()).map_err(Failure::new)?;
         then(&core, &mut || {})
     };
-    Ok(Used { result, stop_time_us: None })
+    Ok(Used { result, stop_time_us: None, out_of_time: false })
 }
 
 /// The bytes of an input, as the kernel dump readers want them.
@@ -126,24 +129,33 @@ impl kernel_dumps::ReadAt for DumpBytes {
 }
 
 #[cfg(target_os = "linux")]
-fn live<R>(pid: u64, then: impl FnOnce(&dyn Target, &mut dyn FnMut()) -> R) -> Result<Used<R>, Failure> {
+fn live<R>(
+    pid: u64,
+    budget: Option<Duration>,
+    then: impl FnOnce(&dyn Target, &mut dyn FnMut()) -> R,
+) -> Result<Used<R>, Failure> {
     use platform::live::linux::{Options, attach};
-    let stop = attach(pid, &Options::default()).map_err(Failure::new)?;
+    let stop = attach(pid, &Options { stop_budget: budget, ..Options::default() }).map_err(Failure::new)?;
     let target = stop.shared();
     let mut stop = Some(stop);
-    let mut stop_time_us = None;
+    let mut released = None;
     let mut release = || {
         if let Some(stop) = stop.take() {
-            stop_time_us = Some(stop.release().stopped_for_us);
+            released = Some(stop.release());
         }
     };
     let result = then(&*target, &mut release);
     release();
-    Ok(Used { result, stop_time_us })
+    let stop_time_us = released.as_ref().map(|r| r.stopped_for_us);
+    Ok(Used { result, stop_time_us, out_of_time: released.is_some_and(|r| r.out_of_time) })
 }
 
 #[cfg(not(target_os = "linux"))]
-fn live<R>(pid: u64, _then: impl FnOnce(&dyn Target, &mut dyn FnMut()) -> R) -> Result<Used<R>, Failure> {
+fn live<R>(
+    pid: u64,
+    _budget: Option<Duration>,
+    _then: impl FnOnce(&dyn Target, &mut dyn FnMut()) -> R,
+) -> Result<Used<R>, Failure> {
     Err(Failure::new(format!("process {pid}: attaching to live processes is not built for this system")))
 }
 
@@ -160,6 +172,14 @@ pub fn snapshot(name: &Name, symbols: &SymbolArgs, plan: &Plan) -> Result<Snapsh
         snapshot.attributes.push(Attribute { key: key.to_owned(), thread: None, value });
     };
     attribute("capture.version", env!("CARGO_PKG_VERSION").to_owned());
+    if used.out_of_time {
+        snapshot.doubts.push(Doubt {
+            what: "stop-budget".to_owned(),
+            address: None,
+            why: "the process was let go when its time was up; what was not read by then is absent as released"
+                .to_owned(),
+        });
+    }
     if let Some(us) = used.stop_time_us {
         attribute("capture.stop_time_us", us.to_string());
     }

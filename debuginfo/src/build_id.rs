@@ -11,7 +11,7 @@ pub struct BuildId(Box<[u8]>);
 pub const LIMIT_BUILD_ID: usize = 64;
 
 impl BuildId {
-    /// From its bytes; `None` when empty or longer than [`LIMIT_BUILD_ID`].
+    /// From its bytes; `None` when empty or longer than `LIMIT_BUILD_ID` (64 bytes).
     #[must_use]
     pub fn new(bytes: &[u8]) -> Option<Self> {
         (!bytes.is_empty() && bytes.len() <= LIMIT_BUILD_ID).then(|| Self(bytes.into()))

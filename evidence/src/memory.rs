@@ -95,7 +95,7 @@ impl dyn Memory + '_ {
     /// Reads a 64-bit number.
     ///
     /// # Errors
-    /// As [`read_exact`](Self::read_exact).
+    /// As `read_exact`.
     pub fn read_u64(&self, at: Addr, endian: Endian) -> Result<u64, ReadError> {
         let mut raw = [0; 8];
         self.read_exact(at, &mut raw)?;
@@ -105,7 +105,7 @@ impl dyn Memory + '_ {
     /// Reads a 32-bit number.
     ///
     /// # Errors
-    /// As [`read_exact`](Self::read_exact).
+    /// As `read_exact`.
     pub fn read_u32(&self, at: Addr, endian: Endian) -> Result<u32, ReadError> {
         let mut raw = [0; 4];
         self.read_exact(at, &mut raw)?;
@@ -115,7 +115,7 @@ impl dyn Memory + '_ {
     /// Reads a pointer of `size` bytes (4 or 8).
     ///
     /// # Errors
-    /// As [`read_exact`](Self::read_exact).
+    /// As `read_exact`.
     pub fn read_pointer(&self, at: Addr, size: u8, endian: Endian) -> Result<u64, ReadError> {
         if size == 4 { self.read_u32(at, endian).map(u64::from) } else { self.read_u64(at, endian) }
     }

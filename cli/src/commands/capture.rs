@@ -10,7 +10,7 @@ use snapshot_format::Snapshot;
 use snapshot_format::schema::{Attachment, Attribute};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Largest file `--attach` takes: a snapshot stays a thing one can mail.
 const LIMIT_ATTACHMENT: u64 = 64 << 20;
@@ -18,7 +18,10 @@ const LIMIT_ATTACHMENT: u64 = 64 << 20;
 /// Captures, writes, and prints the one-screen report.
 pub fn run(args: &Capture, verbose: u8) -> Result<Outcome, Failure> {
     let begun = Instant::now();
-    let name = source::Name::from_args(&args.source);
+    let mut name = source::Name::from_args(&args.source);
+    if let source::Name::Pid(_, budget) = &mut name {
+        *budget = args.stop_budget.map(Duration::from_millis);
+    }
     // What can fail for reasons of the command line does so before a process is stopped.
     let attachments = args.attach.iter().map(|p| attachment(p)).collect::<Result<Vec<_>, _>>()?;
     let mut plan = source::plan(&args.take, true);

@@ -16,7 +16,7 @@ const KERNEL_PEERS: [&str; 2] = ["crash", "drgn"];
 pub fn run(args: &CrossCheck) -> Result<Outcome, Failure> {
     let name = source::Name::from_args(&args.source);
     let subject = match &name {
-        source::Name::Pid(pid) => {
+        source::Name::Pid(pid, _) => {
             Subject::Pid(u32::try_from(*pid).map_err(|_| Failure::Usage(format!("there is no process {pid}")))?)
         }
         source::Name::Path(path) => Subject::Core(path.clone()),

@@ -1,4 +1,4 @@
-//! LLVM's libc++: strings and sequences. Layouts: <string>, <vector>, <array>, <deque>, <list> of versions 11 to 19, in
+//! LLVM's libc++: strings and sequences. Layouts: `<string>`, `<vector>`, `<array>`, `<deque>`, `<list>` of versions 11 to 19, in
 //! the stable ABI.
 
 use super::super::Variable;
