@@ -115,7 +115,8 @@ fn from_pointer(word: u64, to_unwind: u64) -> impl Iterator<Item = u64> {
 fn on_stack(scene: &Scene<'_, '_>) -> Vec<u64> {
     let names = ["__cxa_throw", "__cxa_rethrow", "_Unwind_RaiseException", "_Unwind_Resume_or_Rethrow"];
     let Some(throw) = scene.find(|n| names.contains(&n)) else { return Vec::new() };
-    let mut words = scene.stack(0, throw).map(|stack| scene.words(&stack)).unwrap_or_default();
+    let stack = scene.stack(0, throw).unwrap_or_default();
+    let mut words = scene.words(&stack);
     words.extend(scene.registers(0..throw.saturating_add(1)));
     let (to_unwind, to_object) = distances(scene.size);
     let mut headers = Vec::new();
@@ -124,6 +125,8 @@ fn on_stack(scene: &Scene<'_, '_>) -> Vec<u64> {
         let places = [Some(word), word.checked_sub(to_object)].into_iter().flatten();
         headers.extend(places.chain(from_pointer(word, to_unwind)).filter_map(|unwind| header(scene, unwind)));
     }
+    // Exceptions are allocated; on the stack lies what the runtime compared the class with.
+    headers.retain(|header| !stack.contains(header));
     headers
 }
 
