@@ -52,20 +52,20 @@ fn cross_if_possible() -> Result<(), String> {
     }
 }
 
-/// The long runs of the live backend's tests.
+/// The long runs: hundreds of captures of busy programs, by collectors that live and that are killed.
 pub fn stress(captures: u32) -> Result<(), String> {
+    let count = captures.to_string();
+    let test = |package: &str, rest: &[&str]| {
+        let mut command = cargo(&["test", "--release", "--package", package]);
+        command.args(rest).env("POSTFAULT_STRESS", &count);
+        command
+    };
     run(
-        "stress",
-        cargo(&[
-            "test",
-            "--package",
-            "postfault-platform",
-            "--release",
-            "--",
-            "stress",
-            "--nocapture",
-            "--test-threads=1",
-        ])
-        .env("POSTFAULT_STRESS", captures.to_string()),
+        "stops of a live process",
+        &mut test("postfault-platform", &["--test", "live_linux", "--", "stress", "--nocapture", "--test-threads=1"]),
+    )?;
+    run(
+        "captures of a busy program",
+        &mut test("postfault-cli", &["--test", "busy", "--", "--nocapture", "--test-threads=1"]),
     )
 }
