@@ -1,30 +1,62 @@
 //! Every victim, live, as a kernel core and as a gcore: frames equal gdb's and eu-stack's, values equal gdb's.
 //!
 //! `POSTFAULT_CROSS_CHECK=all` looks at every variant in every way; without it each victim is looked at in one variant
-//! per way, which takes turns so that all variants are seen. Differences that are the peer's own are told apart by
-//! their reason (`peer-...`) in the comparison; those that remain are listed in [`ARGUED`], each with the proof that the
-//! peer is wrong.
+//! per way, which takes turns so that all variants are seen. `POSTFAULT_VICTIM` names the only victim to look at.
+//! Differences that are the peer's own are told apart by their reason (`peer-...`) in the comparison; those that remain
+//! are listed in [`ARGUED`], each with the proof that the peer is wrong.
+//!
+//! Values are compared for kernel cores only, where nothing moves between the looks; the tests of the collector compare
+//! every value leaf by leaf for more variants.
 
 mod common;
 
 use common::{arg, postfault};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use testdata::victims::{self, Victim};
 
-/// (victim, variant or `*`, peer, reason, proof).
-const ARGUED: &[(&str, &str, &str, &str, &str)] = &[];
+/// A difference in which the peer is wrong.
+struct Argued {
+    victim: &'static str,
+    /// `*` is every variant.
+    variant: &'static str,
+    /// `*` is every peer.
+    peer: &'static str,
+    reason: &'static str,
+    /// What the peer says begins with this.
+    says: &'static str,
+    /// Why the peer is wrong.
+    proof: &'static str,
+}
+
+const ARGUED: &[Argued] = &[];
 
 /// How a victim is looked at.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
     Live,
     KernelCore,
     GdbCore,
 }
 
-/// What did not agree, one line each.
-fn look(victim: &Victim, variant: &str, way: Way) -> Result<Vec<String>, String> {
-    let with = "--with=gdb,eu-stack";
+/// What is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum What {
+    Frames,
+    Values,
+}
+
+/// What one look found.
+#[derive(Default)]
+struct Looked {
+    /// What did not agree, one line each.
+    lines: Vec<String>,
+    /// Totals by peer and name.
+    totals: BTreeMap<(String, String), u64>,
+    /// Proofs that were needed.
+    proofs: BTreeSet<&'static str>,
+}
+
+fn look(victim: &Victim, variant: &str, way: Way, what: What) -> Result<Looked, String> {
     let mut live = None;
     let source = match way {
         Way::Live => {
@@ -35,7 +67,7 @@ fn look(victim: &Victim, variant: &str, way: Way) -> Result<Vec<String>, String>
         }
         Way::KernelCore => match common::core(victim.name, variant) {
             Some(core) => vec![arg(&core).to_owned()],
-            None => return Ok(Vec::new()),
+            None => return Ok(Looked::default()),
         },
         Way::GdbCore => {
             vec![arg(&victims::wait_gcore(victim.name, variant).map_err(|e| e.to_string())?).to_owned()]
@@ -43,7 +75,11 @@ fn look(victim: &Victim, variant: &str, way: Way) -> Result<Vec<String>, String>
     };
     let program = victims::build(victim.name, variant).map_err(|e| e.to_string())?;
     let mut command = postfault();
-    command.arg("cross-check").args(&source).args([with, "--json", "--values"]).arg("--exe").arg(&program);
+    command.arg("cross-check").args(&source).arg("--json").arg("--exe").arg(&program);
+    match what {
+        What::Frames => command.arg("--with=gdb,eu-stack"),
+        What::Values => command.args(["--with=gdb", "--values"]),
+    };
     let separate = victims::separate_debug_dir(&program);
     if separate.is_dir() {
         command.arg("--symbols").arg(separate);
@@ -52,30 +88,94 @@ fn look(victim: &Victim, variant: &str, way: Way) -> Result<Vec<String>, String>
     drop(live);
     let document: serde_json::Value = serde_json::from_slice(&output.stdout)
         .map_err(|e| format!("{e}: {}", String::from_utf8_lossy(&output.stderr)))?;
-    let mut lines = Vec::new();
+    let mut looked = Looked::default();
+    let label = format!("{} {variant} {way:?}", victim.name);
     for peer in document["peers"].as_array().into_iter().flatten() {
-        if peer["same"] == true {
+        let name = peer["peer"].as_str().unwrap_or_default();
+        if let Some(why) = peer.get("unavailable") {
+            looked.lines.push(format!("{label} {name}: {why}"));
             continue;
         }
-        for d in peer["differences"].as_array().into_iter().flatten() {
-            let reason = d["reason"].as_str().unwrap_or_default();
-            let name = peer["peer"].as_str().unwrap_or_default();
-            let argued = ARGUED
-                .iter()
-                .any(|a| a.0 == victim.name && (a.1 == "*" || a.1 == variant) && a.2 == name && a.3 == reason);
-            if !reason.starts_with("peer-") && !argued {
-                lines.push(format!("{} {variant} {way:?} {name}: {d}", victim.name));
+        let mut count = |key: &str, n: u64| {
+            let total = looked.totals.entry((name.to_owned(), key.to_owned())).or_default();
+            *total = total.saturating_add(n);
+        };
+        count("looks", 1);
+        for (key, n) in peer["totals"].as_object().into_iter().flatten() {
+            if let Some(n) = n.as_u64() {
+                count(key, n);
             }
         }
-        if peer.get("why").is_some() {
-            lines.push(format!("{} {variant} {way:?}: {peer}", victim.name));
+        for (reason, n) in peer["totals"]["reasons"].as_object().into_iter().flatten() {
+            count(&format!("  {reason}"), n.as_u64().unwrap_or_default());
+        }
+        let counted = peer["totals"]["differences"].as_u64().unwrap_or(u64::MAX);
+        let mut listed = 0_u64;
+        for d in peer["differences"].as_array().into_iter().flatten() {
+            let reason = d["reason"].as_str().unwrap_or_default();
+            if reason.starts_with("peer-") {
+                continue;
+            }
+            listed += 1;
+            let says = d["peer"].as_str().unwrap_or_default();
+            match ARGUED.iter().find(|a| {
+                a.victim == victim.name
+                    && (a.variant == "*" || a.variant == variant)
+                    && (a.peer == "*" || a.peer == name)
+                    && a.reason == reason
+                    && says.starts_with(a.says)
+            }) {
+                Some(argued) => drop(looked.proofs.insert(argued.proof)),
+                None => looked.lines.push(format!("{label} {name}: {d}")),
+            }
+        }
+        if listed != counted {
+            looked.lines.push(format!("{label} {name}: {counted} differences are counted and {listed} listed"));
         }
     }
-    Ok(lines)
+    Ok(looked)
 }
 
-#[test]
-fn every_victim_is_seen_as_the_peers_see_it() {
+/// Looks at all, prints what was compared, and fails with what differs.
+fn look_at(jobs: &[(&Victim, &str, Way)], what: What) {
+    // Two at a time: debuggers wait for the disk and for the process as much as they compute.
+    let results = capture::for_each_parallel(jobs, 2, |(victim, variant, way)| {
+        look(victim, variant, *way, what).unwrap_or_else(|e| Looked {
+            lines: vec![format!("{} {variant} {way:?}: {e}", victim.name)],
+            ..Looked::default()
+        })
+    });
+    let mut all = Looked::default();
+    for one in results {
+        all.lines.extend(one.lines);
+        all.proofs.extend(one.proofs);
+        for (key, n) in one.totals {
+            *all.totals.entry(key).or_default() += n;
+        }
+    }
+    println!("{what:?}: {} looks", jobs.len());
+    for ((peer, name), n) in &all.totals {
+        println!("{peer:10} {n:10} {name}");
+    }
+    for proof in &all.proofs {
+        println!("argued: {proof}");
+    }
+    let mut by_victim: BTreeMap<&str, usize> = BTreeMap::new();
+    for line in &all.lines {
+        *by_victim.entry(line.split(' ').next().unwrap_or_default()).or_default() += 1;
+    }
+    assert!(
+        all.lines.is_empty(),
+        "{} looks; differences by victim {by_victim:?}\n{}",
+        jobs.len(),
+        all.lines.join("\n")
+    );
+    let compared = |name: &str| all.totals.iter().filter(|(k, _)| k.1 == name).map(|(_, n)| *n).sum::<u64>();
+    assert!(jobs.is_empty() || compared("frames") > 0, "nothing was compared");
+}
+
+/// Every victim in these ways, in one variant each (in all when `POSTFAULT_CROSS_CHECK` says so).
+fn jobs(ways: &[Way]) -> Vec<(&'static Victim, &'static str, Way)> {
     let all = std::env::var("POSTFAULT_CROSS_CHECK").is_ok_and(|v| v == "all");
     let only = std::env::var("POSTFAULT_VICTIM").ok();
     let mut jobs = Vec::new();
@@ -83,26 +183,25 @@ fn every_victim_is_seen_as_the_peers_see_it() {
         if only.as_deref().is_some_and(|o| o != victim.name) {
             continue;
         }
-        let ways = [Way::Live, Way::KernelCore, Way::GdbCore];
-        for (n, way) in ways.into_iter().enumerate() {
-            if victim.signal.is_none() && matches!(way, Way::KernelCore) {
+        for (n, way) in ways.iter().enumerate() {
+            if victim.signal.is_none() && *way == Way::KernelCore {
                 continue;
             }
             let count = victim.variants.len();
             let chosen: Vec<&str> =
                 if all { victim.variants.to_vec() } else { vec![victim.variants[(turn + n) % count]] };
-            jobs.extend(chosen.into_iter().map(|variant| (victim, variant, way)));
+            jobs.extend(chosen.into_iter().map(|variant| (victim, variant, *way)));
         }
     }
-    let looked = jobs.len();
-    // Two at a time: debuggers wait for the disk and for the process as much as they compute.
-    let results = capture::for_each_parallel(&jobs, 2, |(victim, variant, way)| {
-        look(victim, variant, *way).unwrap_or_else(|e| vec![format!("{} {variant} {way:?}: {e}", victim.name)])
-    });
-    let lines: Vec<String> = results.into_iter().flatten().collect();
-    let mut by_victim: BTreeMap<&str, usize> = BTreeMap::new();
-    for line in &lines {
-        *by_victim.entry(line.split(' ').next().unwrap_or_default()).or_default() += 1;
-    }
-    assert!(lines.is_empty(), "{looked} looks; differences by victim {by_victim:?}\n{}", lines.join("\n"));
+    jobs
+}
+
+#[test]
+fn frames_are_what_the_peers_see() {
+    look_at(&jobs(&[Way::Live, Way::KernelCore, Way::GdbCore]), What::Frames);
+}
+
+#[test]
+fn values_are_what_gdb_sees() {
+    look_at(&jobs(&[Way::KernelCore]), What::Values);
 }

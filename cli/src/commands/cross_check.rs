@@ -32,7 +32,7 @@ pub fn run(args: &CrossCheck) -> Result<Outcome, Failure> {
     input.sysroot.clone_from(&args.symbols.sysroot);
     input.symbols.clone_from(&args.symbols.symbols);
     input.variables = args.values;
-    let outcomes = cross_check::run(&peers, &input, &ours(&snapshot));
+    let outcomes = cross_check::run(&peers, &input, &ours(&snapshot, matches!(subject, Subject::Pid(_))));
     if args.output.json {
         let document = report::json(&subject, &outcomes, args.output.strict);
         output::data(|out| writeln!(out, "{document}"))?;
@@ -67,12 +67,18 @@ fn executable(snapshot: &Snapshot) -> Option<std::path::PathBuf> {
 }
 
 /// The half of the comparison that is ours.
-fn ours(snapshot: &Snapshot) -> OurReport {
+fn ours(snapshot: &Snapshot, live: bool) -> OurReport {
     let view = View::new(snapshot);
+    // Said once for each thread whose deepest frames were left out.
+    let cut = |thread: u64| {
+        let start = format!("thread {thread}: variables were evaluated for the innermost ");
+        snapshot.doubts.iter().find_map(|d| d.why.strip_prefix(&start)?.split(' ').next()?.parse::<u32>().ok())
+    };
     let threads = snapshot
         .threads
         .iter()
-        .map(|t| OurThread {
+        .map(|t| (t, cut(t.id)))
+        .map(|(t, most)| OurThread {
             id: t.id,
             cut: t.truncated.as_deref().is_some_and(|why| why.contains("limit")),
             frames: (0_u32..)
@@ -91,32 +97,91 @@ fn ours(snapshot: &Snapshot) -> OurReport {
                         .iter()
                         .filter_map(|row| Some(variable(&view, *row, view.variable(*row)?)))
                         .collect(),
+                    variables_cut: most.is_some_and(|most| index >= most),
                 })
                 .collect(),
         })
         .collect();
-    OurReport { threads }
+    OurReport { threads, live }
 }
 
 fn variable(view: &View<'_>, row: u32, v: &Variable) -> OurVariable {
     let value = if v.absent.is_some() { None } else { Some(plain(view, row, v, 32)) };
-    OurVariable { name: v.name.clone(), value, absent: v.absent.clone() }
+    OurVariable { name: v.name.clone(), value, absent: v.absent.clone(), contents: has_contents(view, row, v, 32) }
 }
 
-/// A value as debuggers print it: whole, and pointers not followed.
+/// A value as gdb prints it: whole, references followed and pointers not.
 fn plain(view: &View<'_>, row: u32, v: &Variable, depth: usize) -> String {
     if let Some(why) = &v.absent {
         return format!("<{why}>");
     }
-    let own = values::scalar(v);
+    let own = match &v.value {
+        Value::Text(text) if is_characters(&v.type_name) => quoted(text, v.truncated),
+        _ => values::scalar(v),
+    };
     let is_pointer = matches!(v.value, Value::Pointer(_) | Value::Text(_));
-    let children: Vec<u32> =
-        view.children(row).iter().copied().filter(|c| view.variable(*c).is_some_and(|c| c.name != "*")).collect();
-    if depth == 0 || children.is_empty() || (is_pointer && children.len() < view.children(row).len()) {
+    let (pointees, children): (Vec<u32>, Vec<u32>) =
+        view.children(row).iter().partition(|c| view.variable(**c).is_some_and(|c| c.name == "*"));
+    if let ([pointee], Some(target), true) =
+        (pointees.as_slice(), pointees.first().and_then(|p| view.variable(*p)), v.type_name.ends_with('&'))
+        && depth > 0
+        && target.absent.is_none()
+    {
+        return format!("@{own}: {}", plain(view, *pointee, target, depth - 1));
+    }
+    if depth == 0 || children.is_empty() || (is_pointer && !pointees.is_empty()) {
         return own;
     }
     let parts: Vec<String> =
         children.iter().filter_map(|c| Some(plain(view, *c, view.variable(*c)?, depth - 1))).collect();
     let cut = if v.truncated { ", ..." } else { "" };
     format!("{own} {{{}{cut}}}", parts.join(", "))
+}
+
+/// `char [12]`, `const unsigned char [4][12]`'s element, `i8 [3]`: what gdb prints as a text in quotes.
+fn is_characters(type_name: &str) -> bool {
+    type_name.split_once('[').is_some_and(|(element, _)| {
+        let element = element.trim_end().trim_start_matches("const ").trim_start_matches("volatile ");
+        matches!(
+            element.trim_end_matches(" const"),
+            "char"
+                | "signed char"
+                | "unsigned char"
+                | "uint8_t"
+                | "int8_t"
+                | "u8"
+                | "i8"
+                | "char16_t"
+                | "char32_t"
+                | "wchar_t"
+        )
+    }) || matches!(type_name, "char []" | "const char []")
+}
+
+/// In quotes, as C writes it. Backslashes of the text are escaped already, and bytes that are no text are `\\xNN`.
+fn quoted(text: &str, cut: bool) -> String {
+    let mut out = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            c if c.is_ascii_control() => out.push_str(&format!("\\{:03o}", u32::from(c))),
+            c => out.push(c),
+        }
+    }
+    out.push_str(if cut { "\"..." } else { "\"" });
+    out
+}
+
+/// Whether the value, or a part of it, is what a container, a string or a smart pointer of a library holds, in place of
+/// the members that its type declares.
+fn has_contents(view: &View<'_>, row: u32, v: &Variable, depth: usize) -> bool {
+    const LIBRARIES: [&str; 4] = ["std::", "alloc::", "core::", "hashbrown::"];
+    let bare = v.type_name.trim_start_matches("const ").trim_start_matches(['&', '*']).trim_start_matches("mut ");
+    let of_library = LIBRARIES.iter().any(|l| bare.starts_with(l)) || bare == "str" || bare.starts_with('[');
+    (of_library && !matches!(v.value, Value::None))
+        || (depth > 0
+            && view
+                .children(row)
+                .iter()
+                .any(|c| view.variable(*c).is_some_and(|child| has_contents(view, *c, child, depth - 1))))
 }

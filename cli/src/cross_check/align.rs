@@ -9,127 +9,21 @@ use super::{OurFrame, OurReport, OurThread, OurVariable, Peer, PeerFrame, PeerRe
 use serde::Serialize;
 use std::collections::BTreeMap;
 
+pub use super::reason::Reason;
+
 /// How many differences are kept; more are counted. Nobody reads ten thousand.
 pub const LIMIT_DIFFERENCES: usize = 10_000;
 /// How many frames ahead a frame with the same pc is looked for after the stacks went apart.
 const LIMIT_RESYNC: usize = 64;
 /// No pc of a program lies below this address.
 const LOWEST_CODE: u64 = 0x1_0000;
+/// Addresses of processes have at most 56 bits on x86-64 (5-level paging) and on AArch64 (52); above them there is no
+/// memory of a process.
+const HIGHEST_CODE: u64 = 1 << 56;
 
-/// Why something is not the same.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Reason {
-    /// The peer has a thread that we do not have.
-    OursMissingThread,
-    /// We have a thread that the peer does not have.
-    OursExtraThread,
-    /// The peer has a frame that we do not have.
-    OursMissing,
-    /// We have a frame that the peer does not have, although its stack goes on or ended as stacks end.
-    OursExtra,
-    /// A limit of ours ended the list of frames.
-    OursStoppedEarly,
-    /// The peer has an inlined function that we do not have.
-    OursMissingInline,
-    /// We have an inlined function that the peer, which knows inlined functions here, does not have.
-    OursExtraInline,
-    /// The peer has a name for the function and we have none.
-    OursLostName,
-    /// The peer has file and line and we have none.
-    OursLostLine,
-    /// The peer has a variable that we do not have.
-    OursMissingVariable,
-    /// The peer has a value and we have a reason for its absence.
-    OursLostValue,
-    /// Both have a name and the functions are not the same.
-    FunctionDiffers,
-    /// Both have a file and they are not the same.
-    FileDiffers,
-    /// Both have a line in the same file and they are not the same.
-    LineDiffers,
-    /// Both have a value and they are not the same.
-    ValueDiffers,
-    /// The peer stopped with an error or died before the end of the stack.
-    PeerStoppedEarly,
-    /// gdb shows a function that is no longer on the stack, because it left by a jump to what it called last. Seen in
-    /// raise() of glibc 2.36: `__pthread_kill_internal` jumps to `__pthread_kill_implementation`, whose return address
-    /// is in raise(); gdb knows the function between them from `DW_TAG_call_site`, others do not show it.
-    PeerTailCall,
-    /// gdb had no information about a caller and guessed: its next pc lies in the first 64 KiB, which Linux maps to
-    /// nobody (`vm.mmap_min_addr`). Seen above code without call frame information.
-    PeerGuessed,
-    /// We show a function that left the stack by a tail call, and the peer does not.
-    PeerNoTailCall,
-    /// The peer shows no inlined functions in this frame.
-    PeerNoInlines,
-    /// The peer shows the name of the surrounding function for an inlined one.
-    PeerLostInlineName,
-    /// The peer has no name for the function.
-    PeerLostName,
-    /// The peer has no line, as eu-stack in programs without `.debug_aranges`.
-    PeerLostLine,
-    /// The peer does not know the variable.
-    PeerMissingVariable,
-    /// The peer has no value for the variable.
-    PeerLostValue,
-    /// The variable was in a register that a called function need not keep and no rule recovers. gdb shows what is in
-    /// the register now: seen in frames above raise(), where such a variable has the process id as its value.
-    PeerStaleRegister,
-}
-
-impl Reason {
-    /// Whether this only says that the peer knows less.
-    #[must_use]
-    pub const fn is_peer_limit(self) -> bool {
-        matches!(
-            self,
-            Self::PeerStoppedEarly
-                | Self::PeerTailCall
-                | Self::PeerGuessed
-                | Self::PeerNoTailCall
-                | Self::PeerNoInlines
-                | Self::PeerLostInlineName
-                | Self::PeerLostName
-                | Self::PeerLostLine
-                | Self::PeerMissingVariable
-                | Self::PeerLostValue
-                | Self::PeerStaleRegister
-        )
-    }
-
-    /// The code as it is printed.
-    #[must_use]
-    pub const fn code(self) -> &'static str {
-        match self {
-            Self::OursMissingThread => "ours-missing-thread",
-            Self::OursExtraThread => "ours-extra-thread",
-            Self::OursMissing => "ours-missing",
-            Self::OursExtra => "ours-extra",
-            Self::OursStoppedEarly => "ours-stopped-early",
-            Self::OursMissingInline => "ours-missing-inline",
-            Self::OursExtraInline => "ours-extra-inline",
-            Self::OursLostName => "ours-lost-name",
-            Self::OursLostLine => "ours-lost-line",
-            Self::OursMissingVariable => "ours-missing-variable",
-            Self::OursLostValue => "ours-lost-value",
-            Self::FunctionDiffers => "function-differs",
-            Self::FileDiffers => "file-differs",
-            Self::LineDiffers => "line-differs",
-            Self::ValueDiffers => "value-differs",
-            Self::PeerStoppedEarly => "peer-stopped-early",
-            Self::PeerTailCall => "peer-tail-call",
-            Self::PeerGuessed => "peer-guessed",
-            Self::PeerNoTailCall => "peer-no-tail-call",
-            Self::PeerNoInlines => "peer-no-inlines",
-            Self::PeerLostInlineName => "peer-lost-inline-name",
-            Self::PeerLostName => "peer-lost-name",
-            Self::PeerLostLine => "peer-lost-line",
-            Self::PeerMissingVariable => "peer-missing-variable",
-            Self::PeerStaleRegister => "peer-stale-register",
-            Self::PeerLostValue => "peer-lost-value",
-        }
-    }
+/// Whether no process can have code there.
+const fn is_no_code(pc: u64) -> bool {
+    pc < LOWEST_CODE || pc >= HIGHEST_CODE
 }
 
 /// One thing that is not the same.
@@ -206,6 +100,7 @@ fn bump(counter: &mut u64) {
 pub fn align(ours: &OurReport, peer: &PeerReport) -> Comparison {
     let mut work = Work {
         peer: peer.peer,
+        live: ours.live,
         incomplete: peer.incomplete.is_some(),
         thread: 0,
         totals: Totals::default(),
@@ -265,8 +160,15 @@ fn groups(frames: &[OurFrame]) -> Vec<Group> {
     list
 }
 
+/// Whether some frame further out has the same pc on both sides.
+fn common(groups: &[Group], i: usize, frames: &[PeerFrame], j: usize) -> bool {
+    let ours = groups.iter().skip(i).take(LIMIT_RESYNC);
+    ours.map(|g| g.pc).any(|pc| frames.iter().skip(j).take(LIMIT_RESYNC).any(|f| f.pc == pc))
+}
+
 struct Work {
     peer: Peer,
+    live: bool,
     incomplete: bool,
     thread: u64,
     totals: Totals,
@@ -298,14 +200,17 @@ impl Work {
         let groups = groups(&ours.frames);
         let (mut i, mut j) = (0_usize, 0_usize);
         let mut guessed = false;
+        // Whether a frame was on both stacks; a process goes on between two looks, in its innermost frames.
+        let mut met = !self.live;
         while let (Some(group), Some(frame)) = (groups.get(i), peer.frames.get(j)) {
             if group.pc == frame.pc {
+                met = true;
                 let taken = self.extent(groups.get(i..).unwrap_or_default(), peer.frames.get(j..).unwrap_or_default());
                 self.group(&ours.frames, *group, &peer.frames, j, taken);
                 (i, j) = (i.saturating_add(1), j.saturating_add(taken));
                 continue;
             }
-            guessed |= self.peer == Peer::Gdb && j > 0 && frame.pc < LOWEST_CODE;
+            guessed |= j > 0 && is_no_code(frame.pc);
             if frame.tail_call {
                 self.note(Reason::PeerTailCall, None, Some(j), None, Some(frame_text(frame)));
                 j = j.saturating_add(1);
@@ -324,15 +229,21 @@ impl Work {
                 (_, Some(theirs)) => (0, theirs),
                 (None, None) => (1, 1),
             };
-            let extra = if guessed { Reason::PeerGuessed } else { Reason::OursExtra };
+            let moved = !met && (mine.is_some() || theirs.is_some() || common(&groups, i, &peer.frames, j));
+            let extra = match (guessed, moved) {
+                (true, _) => Reason::PeerGuessed,
+                (false, true) => Reason::PeerLaterLook,
+                (false, false) => Reason::OursExtra,
+            };
             for group in groups.iter().skip(i).take(skip_ours) {
                 self.only_ours(extra, &ours.frames, *group);
             }
             for (index, frame) in peer.frames.iter().enumerate().skip(j).take(skip_peer) {
-                guessed |= self.peer == Peer::Gdb && frame.pc < LOWEST_CODE;
+                guessed |= index > 0 && is_no_code(frame.pc);
                 let reason = match (guessed, frame.tail_call) {
                     (true, _) => Reason::PeerGuessed,
                     (false, true) => Reason::PeerTailCall,
+                    (false, false) if moved => Reason::PeerLaterLook,
                     (false, false) => Reason::OursMissing,
                 };
                 self.note(reason, None, Some(index), None, Some(frame_text(frame)));
@@ -351,7 +262,7 @@ impl Work {
         }
         let reason = if ours.cut { Reason::OursStoppedEarly } else { Reason::OursMissing };
         for (index, frame) in peer.frames.iter().enumerate().skip(j) {
-            guessed |= self.peer == Peer::Gdb && j > 0 && frame.pc < LOWEST_CODE;
+            guessed |= j > 0 && is_no_code(frame.pc);
             let reason = match (guessed, frame.tail_call) {
                 (true, _) => Reason::PeerGuessed,
                 (false, true) => Reason::PeerTailCall,
@@ -411,7 +322,7 @@ impl Work {
             let reason = if knows { Reason::OursExtraInline } else { Reason::PeerNoInlines };
             self.note(reason, Some(group.start), Some(at), first.function.clone(), theirs.function.clone());
             let merged = OurFrame { file: first.file.clone(), line: first.line, ..last.clone() };
-            self.frame(&merged, group.end().saturating_sub(1), theirs, at, None);
+            self.frame(&merged, group.end().saturating_sub(1), peer, at, None);
             return;
         }
         // From the outermost inwards, so that the physical frames meet.
@@ -442,7 +353,7 @@ impl Work {
                         .flatten()
                         .filter(|f| f.line.is_some() && f.line == other.line);
                     let merged = inner.map(|f| OurFrame { file: f.file.clone(), line: f.line, ..frame.clone() });
-                    self.frame(merged.as_ref().unwrap_or(frame), mine, other, theirs, outer.as_deref());
+                    self.frame(merged.as_ref().unwrap_or(frame), mine, peer, theirs, outer.as_deref());
                 }
                 (Some(frame), None) => {
                     mine = mine.saturating_sub(1);
@@ -459,12 +370,13 @@ impl Work {
         }
     }
 
-    fn frame(&mut self, ours: &OurFrame, index: usize, peer: &PeerFrame, at: usize, outer: Option<&str>) {
+    fn frame(&mut self, ours: &OurFrame, index: usize, all: &[PeerFrame], at: usize, outer: Option<&str>) {
+        let Some(peer) = all.get(at) else { return };
         bump(&mut self.totals.frames);
         let before = self.totals.differences;
         self.function(ours, index, peer, at, outer);
         self.place(ours, index, peer, at);
-        self.variables(ours, index, peer, at);
+        self.variables(ours, index, peer, at, all);
         if self.totals.differences == before {
             bump(&mut self.totals.frames_same);
         }
@@ -519,7 +431,7 @@ impl Work {
         self.note(reason, Some(index), Some(at), text(&ours.file, ours.line), text(&peer.file, peer.line));
     }
 
-    fn variables(&mut self, ours: &OurFrame, index: usize, peer: &PeerFrame, at: usize) {
+    fn variables(&mut self, ours: &OurFrame, index: usize, peer: &PeerFrame, at: usize, all: &[PeerFrame]) {
         // A frame for which the peer lists nothing was not asked for variables, or has none; only gdb lists any.
         if peer.variables.is_empty() && (self.peer != Peer::Gdb || ours.variables.is_empty()) {
             return;
@@ -533,14 +445,23 @@ impl Work {
             };
             let exact = left.iter().position(|v| v.name == theirs.name && agrees(v));
             let found = exact.or_else(|| left.iter().position(|v| v.name == theirs.name)).map(|at| left.remove(at));
-            let (reason, ours) = match found {
+            let (reason, shown) = match found {
+                None if ours.variables_cut => (Reason::OursLimit, None),
                 None => (Reason::OursMissingVariable, None),
                 Some(mine) => {
                     bump(&mut self.totals.variables);
                     let reason = match (&mine.value, &theirs.value) {
-                        (Some(mine), Some(theirs)) if !values::agree(mine, theirs) => Reason::ValueDiffers,
+                        (Some(mine_text), Some(theirs)) if !values::agree(mine_text, theirs) => {
+                            let raw = mine.contents && theirs.trim_start_matches('@').contains('{');
+                            if raw { Reason::PeerRawStructure } else { Reason::ValueDiffers }
+                        }
                         (None, Some(_)) if mine.absent.as_deref() == Some("register-not-recovered") => {
                             Reason::PeerStaleRegister
+                        }
+                        (None, Some(_))
+                            if mine.absent.as_deref() == Some("entry-value-unknown") && was_jumped_to(all, at) =>
+                        {
+                            Reason::PeerTailCallValue
                         }
                         (None, Some(_)) => Reason::OursLostValue,
                         (Some(_), None) => Reason::PeerLostValue,
@@ -558,7 +479,7 @@ impl Work {
                 peer_frame: Some(at),
                 variable: Some(theirs.name.clone()),
                 reason,
-                ours,
+                ours: shown,
                 peer: theirs.value.clone().or_else(|| theirs.absent.clone()),
             });
         }
@@ -581,6 +502,13 @@ fn named(ours: &OurFrame, peer: &PeerFrame) -> bool {
     let Some(theirs) = peer.function.as_deref() else { return true };
     let spellings: Vec<&str> = ours.function.iter().chain(&ours.linkage_name).map(String::as_str).collect();
     compare(&spellings, theirs) != NameMatch::Different
+}
+
+/// Whether the peer says that the physical frame, of which this is one or which this is inlined into, was entered by a
+/// jump: the frame around it is one that left by a tail call.
+fn was_jumped_to(frames: &[PeerFrame], at: usize) -> bool {
+    let Some(pc) = frames.get(at).map(|f| f.pc) else { return false };
+    frames.iter().skip(at).find(|f| f.pc != pc || f.tail_call).is_some_and(|f| f.tail_call)
 }
 
 fn frame_text(frame: &PeerFrame) -> String {

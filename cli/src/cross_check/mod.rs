@@ -21,6 +21,7 @@ pub mod gdb;
 pub mod gdb_mi;
 pub mod lldb;
 pub mod names;
+pub mod reason;
 pub mod report;
 #[cfg(test)]
 mod tests;
@@ -220,6 +221,8 @@ pub struct PeerVariable {
 pub struct OurReport {
     /// Our threads.
     pub threads: Vec<OurThread>,
+    /// Whether this is a process that runs on before a peer looks at it.
+    pub live: bool,
 }
 
 /// One of our threads.
@@ -254,6 +257,8 @@ pub struct OurFrame {
     pub tail_call: bool,
     /// Parameters and locals, innermost scope first.
     pub variables: Vec<OurVariable>,
+    /// Whether a limit of ours, which we say was reached, left this frame's variables out.
+    pub variables_cut: bool,
 }
 
 /// One of our variables.
@@ -265,6 +270,8 @@ pub struct OurVariable {
     pub value: Option<String>,
     /// Why there is no value.
     pub absent: Option<String>,
+    /// Whether the value is, or has in it, the contents of a container or string in place of its members.
+    pub contents: bool,
 }
 
 /// Why a peer gave no report.

@@ -19,13 +19,18 @@ fn as_ours(report: &PeerReport) -> OurReport {
         variables: f
             .variables
             .iter()
-            .map(|v| OurVariable { name: v.name.clone(), value: v.value.clone(), absent: v.absent.clone() })
+            .map(|v| OurVariable {
+                name: v.name.clone(),
+                value: v.value.clone(),
+                absent: v.absent.clone(),
+                contents: false,
+            })
             .collect(),
         ..OurFrame::default()
     };
     let thread =
         |t: &PeerThread| OurThread { id: t.id, frames: t.frames.iter().map(frame).collect(), cut: t.ended.is_some() };
-    OurReport { threads: report.threads.iter().map(thread).collect() }
+    OurReport { threads: report.threads.iter().map(thread).collect(), live: false }
 }
 
 /// The core of a victim as input, or `None` after saying why not.
@@ -192,7 +197,7 @@ fn theirs(peer: Peer, frames: &[(u64, &str, u32)]) -> PeerReport {
 }
 
 fn ours(frames: Vec<OurFrame>) -> OurReport {
-    OurReport { threads: vec![OurThread { id: 1, frames, cut: false }] }
+    OurReport { threads: vec![OurThread { id: 1, frames, cut: false }], live: false }
 }
 
 fn check(frames: Vec<OurFrame>, peer: &PeerReport, expected: &[(&'static str, u64)]) {
@@ -269,6 +274,7 @@ fn variables_align_by_name() {
         name: name.into(),
         value: value.map(str::to_string),
         absent: value.is_none().then(|| "optimized out".to_string()),
+        contents: false,
     };
     let other = |name: &str, value: Option<&str>| PeerVariable {
         name: name.into(),

@@ -101,7 +101,7 @@ pub fn leaves(text: &str) -> Vec<Leaf> {
                 }
             }
             // `<symbol+4>`, `<incomplete sequence>`: explanations of the value before; `@0x7ff..:` a reference's place.
-            '<' => skip_to(&mut chars, '<', '>'),
+            '<' => explanation(&mut chars, list.last_mut()),
             // `@0x7ff..: value` is a reference and what it refers to; without the value the place is all there is.
             '@' => {
                 let place = number('0', &mut chars);
@@ -122,6 +122,16 @@ pub fn leaves(text: &str) -> Vec<Leaf> {
         }
     }
     list
+}
+
+/// `<symbol+4>`; `<incomplete sequence \303>` is the end of the text before, the bytes of half a character.
+fn explanation(chars: &mut Peekable<Chars<'_>>, last: Option<&mut Leaf>) {
+    const INCOMPLETE: &str = "incomplete sequence ";
+    let rest: String = chars.clone().take_while(|c| *c != '>').collect();
+    if let (Some(bytes), Some(Leaf::Text(text))) = (rest.strip_prefix(INCOMPLETE), last) {
+        text.push_str(&quoted(&mut bytes.chars().peekable(), '"'));
+    }
+    skip_to(chars, '<', '>');
 }
 
 fn explains(number: i128, character: &str) -> bool {
@@ -199,7 +209,8 @@ fn quoted(chars: &mut Peekable<Chars<'_>>, quote: char) -> String {
                 Some(other) => text.push(other),
                 None => break,
             },
-            c => text.push(c),
+            // Escapes are bytes, so that all of the text is: gdb escapes what its character set does not have.
+            c => text.extend(c.encode_utf8(&mut [0; 4]).bytes().map(char::from)),
         }
     }
     text
@@ -288,6 +299,8 @@ mod tests {
             ("{0x10, 0x20}", "{0x10 \"one\", 0x20 \"two\"}"),
             ("0x7ffc62", "@0x7ffc62: {a = 1}"),
             ("{a = 1}", "@0x7ffc62: {a = 1}"),
+            ("\"UH\\xc3\"", "\"UH\", <incomplete sequence \\303>"),
+            ("\"é\"", "\"\\303\\251\""),
         ] {
             assert!(agree(ours, peer), "{ours} | {peer}: {:?} {:?}", leaves(ours), leaves(peer));
         }
@@ -303,6 +316,7 @@ mod tests {
             ("1.5", "1.6"),
             ("0x10", "0x11"),
             ("'x'", "121 'y'"),
+            ("\"UH\"", "\"UH\", <incomplete sequence \\303>"),
         ] {
             assert!(!agree(ours, peer), "{ours} | {peer}");
         }

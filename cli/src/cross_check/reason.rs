@@ -1,0 +1,137 @@
+//! Why something is not the same on both sides, as codes.
+
+use serde::Serialize;
+
+/// Why something is not the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reason {
+    /// The peer has a thread that we do not have.
+    OursMissingThread,
+    /// We have a thread that the peer does not have.
+    OursExtraThread,
+    /// The peer has a frame that we do not have.
+    OursMissing,
+    /// We have a frame that the peer does not have, although its stack goes on or ended as stacks end.
+    OursExtra,
+    /// A limit of ours ended the list of frames.
+    OursStoppedEarly,
+    /// The peer has an inlined function that we do not have.
+    OursMissingInline,
+    /// We have an inlined function that the peer, which knows inlined functions here, does not have.
+    OursExtraInline,
+    /// The peer has a name for the function and we have none.
+    OursLostName,
+    /// The peer has file and line and we have none.
+    OursLostLine,
+    /// The peer has a variable that we do not have.
+    OursMissingVariable,
+    /// The peer has a value and we have a reason for its absence.
+    OursLostValue,
+    /// Both have a name and the functions are not the same.
+    FunctionDiffers,
+    /// Both have a file and they are not the same.
+    FileDiffers,
+    /// Both have a line in the same file and they are not the same.
+    LineDiffers,
+    /// Both have a value and they are not the same.
+    ValueDiffers,
+    /// The peer stopped with an error or died before the end of the stack.
+    PeerStoppedEarly,
+    /// gdb shows a function that is no longer on the stack, because it left by a jump to what it called last. Seen in
+    /// raise() of glibc 2.36: `__pthread_kill_internal` jumps to `__pthread_kill_implementation`, whose return address
+    /// is in raise(); gdb knows the function between them from `DW_TAG_call_site`, others do not show it.
+    PeerTailCall,
+    /// The peer had no information about a caller and guessed: its next pc lies in the first 64 KiB, which Linux maps to
+    /// nobody (`vm.mmap_min_addr`), or above the highest address of a process. Seen above code without call frame
+    /// information, and where the stack was overwritten: what a debugger reads there is text, not a return address.
+    PeerGuessed,
+    /// The process ran between our look and the peer's: frames inside of the first that both saw.
+    PeerLaterLook,
+    /// We show a function that left the stack by a tail call, and the peer does not.
+    PeerNoTailCall,
+    /// The peer shows no inlined functions in this frame.
+    PeerNoInlines,
+    /// The peer shows the name of the surrounding function for an inlined one.
+    PeerLostInlineName,
+    /// The peer has no name for the function.
+    PeerLostName,
+    /// The peer has no line, as eu-stack in programs without `.debug_aranges`.
+    PeerLostLine,
+    /// The peer does not know the variable.
+    PeerMissingVariable,
+    /// The peer has no value for the variable.
+    PeerLostValue,
+    /// The value of a parameter on entry to a function that was entered by a jump from another, which is no longer on the
+    /// stack: gdb follows the only chain of jumps there is, in the call site information. Seen in raise() of glibc 2.36.
+    PeerTailCallValue,
+    /// We show what a container or a string holds, and gdb, which has no pretty-printer for it, its private members.
+    PeerRawStructure,
+    /// We evaluate variables of the innermost 1,024 frames of a thread only, and say so; the peer has no such limit.
+    OursLimit,
+    /// The variable was in a register that a called function need not keep and no rule recovers. gdb shows what is in
+    /// the register now: seen in frames above raise(), where such a variable has the process id as its value.
+    PeerStaleRegister,
+}
+
+impl Reason {
+    /// Whether this is no disagreement: the peer knows less, or a limit of ours that we announce was reached.
+    #[must_use]
+    pub const fn is_peer_limit(self) -> bool {
+        matches!(
+            self,
+            Self::PeerStoppedEarly
+                | Self::PeerTailCall
+                | Self::PeerGuessed
+                | Self::PeerLaterLook
+                | Self::PeerTailCallValue
+                | Self::PeerRawStructure
+                | Self::OursLimit
+                | Self::PeerNoTailCall
+                | Self::PeerNoInlines
+                | Self::PeerLostInlineName
+                | Self::PeerLostName
+                | Self::PeerLostLine
+                | Self::PeerMissingVariable
+                | Self::PeerLostValue
+                | Self::PeerStaleRegister
+        )
+    }
+
+    /// The code as it is printed.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::OursMissingThread => "ours-missing-thread",
+            Self::OursExtraThread => "ours-extra-thread",
+            Self::OursMissing => "ours-missing",
+            Self::OursExtra => "ours-extra",
+            Self::OursStoppedEarly => "ours-stopped-early",
+            Self::OursMissingInline => "ours-missing-inline",
+            Self::OursExtraInline => "ours-extra-inline",
+            Self::OursLostName => "ours-lost-name",
+            Self::OursLostLine => "ours-lost-line",
+            Self::OursMissingVariable => "ours-missing-variable",
+            Self::OursLostValue => "ours-lost-value",
+            Self::FunctionDiffers => "function-differs",
+            Self::FileDiffers => "file-differs",
+            Self::LineDiffers => "line-differs",
+            Self::ValueDiffers => "value-differs",
+            Self::PeerStoppedEarly => "peer-stopped-early",
+            Self::PeerTailCall => "peer-tail-call",
+            Self::PeerGuessed => "peer-guessed",
+            Self::PeerLaterLook => "peer-later-look",
+            Self::PeerTailCallValue => "peer-tail-call-value",
+            Self::PeerRawStructure => "peer-raw-structure",
+            Self::OursLimit => "ours-limit",
+            Self::PeerNoTailCall => "peer-no-tail-call",
+            Self::PeerNoInlines => "peer-no-inlines",
+            Self::PeerLostInlineName => "peer-lost-inline-name",
+            Self::PeerLostName => "peer-lost-name",
+            Self::PeerLostLine => "peer-lost-line",
+            Self::PeerMissingVariable => "peer-missing-variable",
+            Self::PeerStaleRegister => "peer-stale-register",
+            Self::PeerLostValue => "peer-lost-value",
+        }
+    }
+}
