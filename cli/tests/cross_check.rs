@@ -28,7 +28,44 @@ struct Argued {
     proof: &'static str,
 }
 
-const ARGUED: &[Argued] = &[];
+const ARGUED: &[Argued] = &[
+    Argued {
+        victim: "jump_null",
+        variant: "*",
+        peer: "eu-stack",
+        reason: "ours-missing-inline",
+        says: "0x0 ?",
+        proof: "jump_null: one call of a null pointer is one frame at 0; eu-stack shows it twice and stops. gdb has it \
+                once, and the caller behind it",
+    },
+    Argued {
+        victim: "exec_nonexec",
+        variant: "*",
+        peer: "*",
+        reason: "ours-lost-name",
+        says: "code",
+        proof: "exec_nonexec: `code` is a variable (STT_OBJECT), into which the program called; no function has that \
+                name",
+    },
+    Argued {
+        victim: "exec_nonexec",
+        variant: "*",
+        peer: "eu-stack",
+        reason: "ours-extra",
+        says: "",
+        proof: "exec_nonexec: the call pushed its return address, which is in enter(); eu-stack follows the frame \
+                pointer, which enter() still owns, and loses enter(). gdb has it",
+    },
+    Argued {
+        victim: "null_method",
+        variant: "gcc-O2",
+        peer: "eu-stack",
+        reason: "file-differs",
+        says: "",
+        proof: "null_method: eu-stack gives an inlined function of the library the line of main that it was inlined at; \
+                gdb has the line in the library, as we do",
+    },
+];
 
 /// How a victim is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

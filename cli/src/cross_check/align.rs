@@ -417,6 +417,9 @@ impl Work {
         let reason = match (&ours.file, &peer.file) {
             (None, None) => return,
             (None, Some(_)) if peer.line.is_none() => return,
+            (None, Some(_)) if self.peer == Peer::EuStack && ours.function.as_deref() == Some("_start") => {
+                Reason::PeerLineBeyondEnd
+            }
             (None, Some(_)) => Reason::OursLostLine,
             (Some(_), None) if ours.line.is_none() => return,
             (Some(_), None) => Reason::PeerLostLine,

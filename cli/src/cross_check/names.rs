@@ -14,6 +14,14 @@ pub enum NameMatch {
     Different,
 }
 
+/// Functions that a compiler gives another symbol than the name in the source. The language of Rust has one function with
+/// the attribute `#[panic_handler]`; rustc names its symbol `rust_begin_unwind`, and DWARF keeps the name that the
+/// standard library gives it.
+const RENAMED: [(&str, &str); 2] = [
+    ("__rustc::rust_begin_unwind", "std::panicking::panic_handler"),
+    ("rust_begin_unwind", "std::panicking::panic_handler"),
+];
+
 /// Compares names; each side may give more than one spelling (readable and linkage name).
 #[must_use]
 pub fn compare(ours: &[&str], peer: &str) -> NameMatch {
@@ -40,6 +48,9 @@ pub fn canonical(name: &str) -> String {
     let name = name.replace("::<", "<").replace("{{", "{").replace("}}", "}").replace("(anonymous struct)", "{struct}");
     let name = name.strip_prefix("::").unwrap_or(&name);
     let name = strip_hash(name);
+    if let Some((_, written)) = RENAMED.iter().find(|(symbol, _)| *symbol == name) {
+        return (*written).to_string();
+    }
     if rust || name.starts_with('<') {
         return squeeze(name);
     }
@@ -192,15 +203,18 @@ fn squeeze(name: &str) -> String {
     text
 }
 
-/// What two styles of one name share: the last component; for closures, which have no name, the one before as well.
+/// What two styles of one name share: the last component; for closures, which have no name, how deep they are nested and
+/// the one that they are in. The shim by which a vtable reaches a function has the function's name in DWARF.
 fn style_key(canonical: &str) -> String {
-    let last = base(canonical);
-    if !last.starts_with("{closure") {
-        return last.to_string();
+    let canonical = canonical.replace("{vtable.shim}", "");
+    let mut outer = canonical.as_str();
+    let mut nested = String::new();
+    while base(outer).starts_with("{closure") {
+        let bare = without_arguments(outer);
+        outer = bare.rfind("::{closure").and_then(|at| bare.get(..at)).unwrap_or_default();
+        nested.push_str("::{closure}");
     }
-    let bare = without_arguments(canonical);
-    let outer = bare.rfind("::{closure").and_then(|at| bare.get(..at)).unwrap_or_default();
-    format!("{}::{{closure}}", base(outer))
+    format!("{}{nested}", base(outer))
 }
 
 /// Without the template arguments at the end.
@@ -328,6 +342,20 @@ mod tests {
         );
         let fold = "core::map::map_fold::{closure#0}<&usize, rust_index::pick::{closure_env#0}, u32>";
         assert_eq!(compare(&["core::map::map_fold::{{closure}}"], fold), NameMatch::Style);
+        let inner = "std::thread::spawn_unchecked::{closure#1}::{closure#0}<rust_abort::main::{closure_env#0}, u32>";
+        assert_eq!(compare(&["std::thread::spawn_unchecked::{{closure}}::{{closure}}"], inner), NameMatch::Style);
+        assert_eq!(compare(&["std::thread::spawn_unchecked::{{closure}}"], inner), NameMatch::Different);
+        let shim = "core::ops::function::FnOnce::call_once{{vtable.shim}}";
+        assert_eq!(
+            compare(&[shim], "core::ops::function::FnOnce::call_once<a::{closure_env#1}, ()>"),
+            NameMatch::Style
+        );
+        assert_eq!(
+            compare(&[shim], "core::ops::function::FnMut::call_mut<a::{closure_env#1}, ()>"),
+            NameMatch::Different
+        );
+        assert_eq!(compare(&["__rustc::rust_begin_unwind"], "std::panicking::panic_handler"), NameMatch::Same);
+        assert_eq!(compare(&["__rustc::rust_begin_unwind"], "std::panicking::default_hook"), NameMatch::Different);
         let unwind = "std::panic::catch_unwind::<std::rt::lang_start_internal::{closure#0}, isize>";
         assert_eq!(compare(&[unwind], "std::panic::catch_unwind<a::{closure_env#0}, isize>"), NameMatch::Style);
     }

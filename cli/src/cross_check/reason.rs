@@ -58,6 +58,9 @@ pub enum Reason {
     PeerLostName,
     /// The peer has no line, as eu-stack in programs without `.debug_aranges`.
     PeerLostLine,
+    /// eu-stack gives `_start`, which the C library brings without line table, the last line of the function before it,
+    /// past the end of that function's sequence. Seen with gcc -O2, which puts main() there.
+    PeerLineBeyondEnd,
     /// The peer does not know the variable.
     PeerMissingVariable,
     /// The peer has no value for the variable.
@@ -92,6 +95,7 @@ impl Reason {
                 | Self::PeerLostInlineName
                 | Self::PeerLostName
                 | Self::PeerLostLine
+                | Self::PeerLineBeyondEnd
                 | Self::PeerMissingVariable
                 | Self::PeerLostValue
                 | Self::PeerStaleRegister
@@ -129,6 +133,7 @@ impl Reason {
             Self::PeerLostInlineName => "peer-lost-inline-name",
             Self::PeerLostName => "peer-lost-name",
             Self::PeerLostLine => "peer-lost-line",
+            Self::PeerLineBeyondEnd => "peer-line-beyond-end",
             Self::PeerMissingVariable => "peer-missing-variable",
             Self::PeerStaleRegister => "peer-stale-register",
             Self::PeerLostValue => "peer-lost-value",
