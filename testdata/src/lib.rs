@@ -7,3 +7,4 @@
 pub mod elfcore;
 pub mod fixtures;
 pub mod victims;
+pub mod workload;

@@ -32,7 +32,7 @@ pub fn separate_debug_dir(program: &Path) -> PathBuf {
 const LIMIT_TOOL: &str = "300";
 
 /// Runs a tool to its end and gives what it printed on stdout.
-pub(super) fn tool<S: AsRef<OsStr>>(dir: &Path, name: &str, args: &[S]) -> Result<String, VictimError> {
+pub(crate) fn tool<S: AsRef<OsStr>>(dir: &Path, name: &str, args: &[S]) -> Result<String, VictimError> {
     let mut command = Command::new("timeout");
     command
         .args(["-k", "5", LIMIT_TOOL, name])

@@ -11,6 +11,7 @@ mod error;
 mod recipe;
 mod run;
 
+pub(crate) use build::tool;
 pub use build::{build, cache, separate_debug_dir, tool_version};
 pub use catalogue::all;
 pub use cores::{crash_core, gcore, wait_gcore};
