@@ -14,11 +14,11 @@ use std::process::Command;
 /// How much debug information.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Size {
-    /// Four units, about 15 MB.
+    /// Four units: a file of 47 MB with g++ 12.
     Small,
     /// Fourteen times that.
     Medium,
-    /// A hundred and forty times that: about 2 GB.
+    /// A hundred and forty times the small one.
     Big,
 }
 
