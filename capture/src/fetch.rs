@@ -8,17 +8,26 @@ use std::ops::Range;
 /// Bytes below the stack pointer that belong to the frame: the x86-64 psABI's red zone.
 const RED_ZONE: u64 = 128;
 
-/// Most bytes of one stack fetched in advance. Deeper stacks are read on demand; 256 KiB covers all but runaway
-/// recursion, and 5,000 threads of it stay within what [`Paged`] keeps.
-const LIMIT_STACK_AHEAD: u64 = 256 << 10;
+/// Most bytes of one stack fetched in advance: eight times the usual limit of a stack. A thread that uses little of its
+/// stack costs little, because only what lies above its stack pointer is read.
+const LIMIT_STACK_AHEAD: u64 = 64 << 20;
 
 /// Most bytes fetched in advance for all threads together.
 const LIMIT_ALL_STACKS: u64 = 512 << 20;
 
 /// Reads the used part of every chosen thread's stack in one batch.
 pub(crate) fn stacks(target: &dyn Target, chosen: &[Chosen<'_>], paged: &Paged<'_>) {
-    let share = LIMIT_ALL_STACKS.checked_div(chosen.len().max(1).to_u64()).unwrap_or(0).max(8 << 10);
-    let ahead = share.min(LIMIT_STACK_AHEAD);
+    let used: u64 = chosen
+        .iter()
+        .filter_map(|c| c.thread.registers.sp())
+        .filter_map(|sp| stack_end(target.mappings(), sp)?.offset_from(sp))
+        .fold(0, |sum, n| sum.saturating_add(n.min(LIMIT_STACK_AHEAD)));
+    // Only when all of them together are too much does each get an equal share.
+    let ahead = if used <= LIMIT_ALL_STACKS {
+        LIMIT_STACK_AHEAD
+    } else {
+        LIMIT_ALL_STACKS.checked_div(chosen.len().max(1).to_u64()).unwrap_or(0).max(8 << 10)
+    };
     let mut ranges: Vec<Range<Addr>> = Vec::new();
     for c in chosen {
         let Some(sp) = c.thread.registers.sp() else { continue };

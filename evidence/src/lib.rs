@@ -29,6 +29,7 @@ mod identity;
 mod mapping;
 mod memory;
 mod paged;
+pub mod paging;
 mod redacted;
 mod registers;
 mod target;

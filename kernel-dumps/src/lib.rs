@@ -19,7 +19,7 @@
 
 mod error;
 pub mod linux;
-pub mod paging;
+pub use evidence::paging;
 mod rank;
 mod source;
 

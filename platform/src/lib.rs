@@ -21,6 +21,8 @@
 pub mod elfcore;
 mod error;
 pub mod input;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+pub mod kvm;
 pub mod linux_abi;
 pub mod live;
 

@@ -3,7 +3,7 @@
 //! Source: Intel SDM volume 3A, sections 4.5 (4-level) and 4.5.4 (5-level), tables 4-14 to 4-20.
 
 use super::{ReadEntry, Translation};
-use evidence::{Absent, Addr, PhysAddr};
+use crate::{Absent, Addr, PhysAddr};
 
 /// Bits 12 to 51: where an entry points.
 const FRAME: u64 = 0x000f_ffff_ffff_f000;

@@ -2,7 +2,7 @@
 
 pub mod x86_64;
 
-use evidence::{Absent, PhysAddr};
+use crate::{Absent, PhysAddr};
 
 /// Where a virtual address leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
