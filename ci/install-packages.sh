@@ -1,17 +1,21 @@
 #!/bin/sh
 # Installs every Debian package that building, testing and comparing needs. Idempotent; works as root and with sudo.
-# `ci/install-packages.sh --list` prints the packages and installs nothing.
+# `ci/install-packages.sh --list` prints the packages and installs nothing; `--cross` adds what `cargo xtask cross` needs.
 set -eu
 
 # Compilers, linkers and libraries of the victim programs.
 victims="gcc g++ gcc-multilib g++-multilib clang lld llvm libc++-dev libc++abi-dev libc6-dev libc6-dbg"
 # What takes debug information apart, moves and compresses it.
-tools="binutils dwz xz-utils zstd elfutils file procps"
+tools="binutils dwz xz-utils zstd elfutils file procps time"
 # The peers of `postfault cross-check` (the third, eu-stack, is part of elfutils).
 peers="gdb lldb"
 # What building the workspace itself needs.
 build="ca-certificates curl git make pkg-config"
 packages="$victims $tools $peers $build"
+# With --cross: Debian's own compiler and its library source, for type-checks of other systems.
+if [ "${1:-}" = --cross ]; then
+    packages="$packages rustc-web cargo-web rust-web-src"
+fi
 
 if [ "${1:-}" = --list ]; then
     printf '%s\n' $packages
