@@ -29,7 +29,7 @@ fn normalise(text: &str, folder: &Path) -> String {
 }
 
 fn word_sign(word: &str) -> String {
-    let bare = word.trim_matches(['(', ')', ',', ';', ':', '{', '}', '<', '>', '@', '.', '"', '`']);
+    let bare = word.trim_matches(['(', ')', ',', ';', ':', '{', '}', '<', '>', '@', '.', '"', '`', '[', ']', '…']);
     let sign = if let Some(hex) = bare.strip_prefix("0x") {
         // Small numbers are offsets and mean the same in each run.
         if hex.len() > 6 { Some("ADDR".to_owned()) } else { None }
@@ -42,6 +42,8 @@ fn word_sign(word: &str) -> String {
         let name = path.rsplit('/').next().unwrap_or_default();
         let colon = if rest.is_empty() { "" } else { ":" };
         Some(format!("DIR/{name}{colon}{rest}"))
+    } else if bare.contains("/.build-id/") {
+        Some("DEBUGFILE".to_owned())
     } else if bare.contains("-gnu/") || bare.contains("sysdeps") || bare.contains("/csu/") {
         Some("LIBC".to_owned())
     } else {
