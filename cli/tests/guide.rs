@@ -22,7 +22,11 @@ fn normalise(text: &str, folder: &Path) -> String {
         if let Some(ratio) = words.iter_mut().find(|w| w.starts_with("(1/")) {
             *ratio = "(1/N".to_owned();
         }
-        let line = words.join(" ");
+        let mut line = words.join(" ");
+        // Where a long line is cut depends on the numbers in it.
+        if let Some(brace) = line.find('{').filter(|_| line.ends_with('…')) {
+            line.replace_range(brace.., "{…");
+        }
         let _ = writeln!(out, "{}", line.trim_end());
     }
     out
@@ -79,7 +83,7 @@ fn the_guide_shows_what_the_program_prints() {
         let _ = write!(made, "```console\n{command}\n{shown}```{rest}");
         commands += 1;
     }
-    assert!(commands >= 8, "{commands} commands");
+    assert!(commands >= 7, "{commands} commands");
     if std::env::var_os("POSTFAULT_BLESS").is_some() {
         std::fs::write(&page, made).unwrap();
     } else {
