@@ -161,7 +161,10 @@ impl Core {
         let headers = headers::read(source, &doubts)?;
         let wrong = |offset, found: &str| Err(Error::format(source.path(), offset, "a core of a user program", found));
         if headers.kind != headers::ET_CORE {
-            return wrong(16, "an ELF file that is no core (a program or a library)");
+            return wrong(
+                16,
+                "an ELF file that is no core: a program or a library (give it with --exe, and name the core as the source)",
+            );
         }
         let index = notes::index(source, &headers, &doubts);
         let os = match os::decide(&index) {

@@ -106,7 +106,7 @@ impl Input {
         let about = file.metadata().map_err(|e| Error::io(path, "look at it", e))?;
         let kind = about.file_type();
         if kind.is_dir() {
-            return Err(Error::format(path, 0, "a file", "a folder; name the file in it"));
+            return Err(Error::format(path, 0, "a file", "a directory; name the file in it"));
         }
         if kind.is_file() {
             return Self::unpack(Source::new(file, about.len(), path), Vec::new(), options, Vec::new());
