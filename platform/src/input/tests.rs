@@ -157,7 +157,7 @@ fn kernel_dumps_are_told_from_programs() {
 #[test]
 fn what_cannot_be_opened_says_why() {
     let said = open(Path::new("/"), &Options::default()).unwrap_err().to_string();
-    assert!(said.contains("a folder"), "{said}");
+    assert!(said.contains("a directory"), "{said}");
     let said = open(Path::new("/no/such/file"), &Options::default()).unwrap_err().to_string();
     assert!(said.contains("cannot open it"), "{said}");
     let junk = [&[0x1f, 0x8b, 8][..], &[0xff; 100]].concat();
