@@ -99,7 +99,7 @@ impl Pages {
 struct Paging {
     root: PhysAddr,
     levels: u8,
-    encryption: u64,
+    rules: x86_64::Rules,
 }
 
 /// A virtual address space of the dumped machine.
@@ -119,7 +119,7 @@ impl Memory for Space {
         while done < into.len() {
             let Some(here) = at.checked_add(done.to_u64()) else { return (done, Some(Absent::Unmapped)) };
             let read = |entry| self.pages.entry(entry);
-            let there = match x86_64::translate(paging.root, paging.levels, paging.encryption, here, &read) {
+            let there = match x86_64::translate(paging.root, paging.levels, paging.rules, here, &read) {
                 Ok(there) => there,
                 Err(why) => return (done, Some(why)),
             };
@@ -270,7 +270,8 @@ fn paging(info: &VmcoreInfo) -> Option<Paging> {
     let phys_base = info.number("phys_base")?;
     let root = PhysAddr(table.wrapping_sub(KERNEL_MAP).wrapping_add(phys_base));
     let levels = if info.number("pgtable_l5_enabled").unwrap_or(0) == 0 { 4 } else { 5 };
-    Some(Paging { root, levels, encryption: info.number("sme_mask").unwrap_or(0) })
+    let rules = x86_64::Rules { encryption: info.number("sme_mask").unwrap_or(0), linux_protnone: true };
+    Some(Paging { root, levels, rules })
 }
 
 impl Target for LinuxDump {

@@ -1,19 +1,23 @@
 //! A guest of KVM as evidence: the virtual machine's CPUs and memory, handed over by the monitor that runs it.
 //!
 //! Input: the vCPU descriptors of a stopped guest and a way to its physical memory. Output: a [`Target`] with one
-//! context per vCPU, the virtual memory of the first one through the guest's own page tables, and physical memory. It
-//! never runs, pauses or changes a vCPU: that is the monitor's business, which must have left `KVM_RUN` on all of them.
+//! context per vCPU, the virtual memory of the first one through the guest's own page tables, and physical memory.
+//!
+//! It never runs, pauses or changes a vCPU: that is the monitor's business, which must have left `KVM_RUN` on all of
+//! them. It does not find out what runs in the guest (the monitor may say, see [`Guest::with_os`]), and it does not
+//! walk the page tables of 32-bit modes.
 
 mod memory;
 mod registers;
 
-pub use memory::{GuestMemory, MappedSlots, Slot};
+pub use memory::{GuestMemory, HostSlot, HostSlots, MappedSlots, Slot};
 use memory::{Paging, Space};
 
 use crate::Error;
+use evidence::paging::x86_64::Rules;
 use evidence::{
     Absent, Arch, Attribute, Doubt, Event, Gaps, Identity, ImageHint, Machine, Mapping, Memory, Note, Origin, Os,
-    PhysAddr, Target, Thread,
+    PhysAddr, Target, Thread, ToU64,
 };
 use kvm_ioctls::VcpuFd;
 use std::sync::Arc;
@@ -50,11 +54,21 @@ impl Guest {
                 }
             }
             attributes.extend(cpu.attributes);
+            gaps.doubts.extend(cpu.doubts);
             threads.push(cpu.thread);
         }
-        let space = Space::new(Arc::clone(&memory), paging);
+        let space = Space::new(Arc::clone(&memory), paging, Rules::default());
         let identity = Identity::new(Origin::LiveKernel, Os::Other, Arch::X86_64);
         Ok(Self { identity, threads, memory, space, attributes, gaps })
+    }
+
+    /// Says which system runs in the guest. For Linux, pages without access count as mapped, which other systems'
+    /// page tables cannot tell.
+    #[must_use]
+    pub fn with_os(mut self, os: Os) -> Self {
+        self.space.set_rules(Rules { linux_protnone: os == Os::Linux, ..Rules::default() });
+        self.identity.os = os;
+        self
     }
 }
 
@@ -98,7 +112,13 @@ impl Machine for Guest {
 
     fn read_physical(&self, at: PhysAddr, into: &mut [u8]) -> (usize, Option<Absent>) {
         let got = self.memory.read(at, into);
-        (got, (got < into.len()).then_some(Absent::Unmapped))
+        if got == into.len() {
+            return (got, None);
+        }
+        let stopped = at.checked_add(got.to_u64());
+        let in_slot = stopped.is_some_and(|stop| self.memory.ranges().iter().any(|r| r.contains(&stop)));
+        // Memory of the guest that this process cannot read, or none at all.
+        (got, Some(if in_slot { Absent::Denied } else { Absent::Unmapped }))
     }
 
     fn space(&self, root: PhysAddr) -> Result<Box<dyn Memory + '_>, Absent> {
@@ -106,6 +126,6 @@ impl Machine for Guest {
         if self.memory.read(PhysAddr(root.0 & !0xfff), &mut [0; 8]) < 8 {
             return Err(Absent::Unmapped);
         }
-        Ok(Box::new(Space::new(Arc::clone(&self.memory), Ok(paging))))
+        Ok(Box::new(Space::new(Arc::clone(&self.memory), Ok(paging), self.space.rules())))
     }
 }

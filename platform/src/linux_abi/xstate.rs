@@ -12,7 +12,7 @@ const XMM_AT: usize = 160;
 /// Where XSAVE's header starts: `XSTATE_BV`, the components that are not in their initial state.
 const HEADER_AT: usize = 512;
 /// Where the kernel notes XCR0.
-const XCR0_AT: usize = 464;
+pub(crate) const XCR0_AT: usize = 464;
 /// The upper halves of YMM are at the same place on every processor.
 const AVX_AT: usize = 576;
 /// Component numbers (bits of XCR0).
