@@ -2,6 +2,7 @@
 
 use crate::collect::interrupted;
 use crate::fetch::mapping_at;
+use crate::outline::kernel::Kernel;
 use crate::resolve::Resolved;
 use crate::stacks::StackTable;
 use crate::walk::Walked;
@@ -10,7 +11,7 @@ use debuginfo::dwarf::SourceFrame;
 use evidence::{Access, Context, Identity, Mapping, Target, register_name};
 use snapshot_format::Snapshot;
 use snapshot_format::schema::{self, Trust};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use unwind::Frame;
 
 /// Frames of a thread whose registers are kept besides the innermost one's: enough to follow an argument outwards.
@@ -44,6 +45,16 @@ pub(crate) fn assemble(
     snapshot.stacks = table.stacks;
     snapshot.frames = table.frames;
     snapshot
+}
+
+/// The tasks, each with the stack of its thread, and the log of a kernel.
+pub(crate) fn kernel(kernel: &Kernel, snapshot: &mut Snapshot) {
+    let stacks: BTreeMap<u64, u32> = snapshot.threads.iter().filter_map(|t| Some((t.id, t.stack?))).collect();
+    snapshot.tasks.clone_from(&kernel.tasks);
+    for task in &mut snapshot.tasks {
+        task.stack = stacks.get(&task.id).copied();
+    }
+    snapshot.log.clone_from(&kernel.log);
 }
 
 pub(crate) fn doubts(doubts: Vec<evidence::Doubt>) -> Vec<schema::Doubt> {

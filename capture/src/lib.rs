@@ -23,6 +23,7 @@
 mod assemble;
 mod collect;
 mod fetch;
+mod outline;
 mod parallel;
 mod plan;
 mod resolve;
@@ -33,6 +34,7 @@ mod walk;
 
 use debuginfo::{DebugInfo, Locator, Modules};
 use evidence::{Doubts, Paged, Target};
+use outline::kernel::{self, KernelView};
 pub use parallel::for_each_parallel;
 pub use plan::{KeepMemory, Plan, ThreadChoice};
 use snapshot_format::Snapshot;
@@ -48,20 +50,32 @@ pub fn capture(target: &dyn Target, locator: &Locator, plan: &Plan, release: Rel
     let doubts = Doubts::new();
     doubts.extend(target.gaps().doubts.iter().cloned());
     let paged = Paged::new(target.memory());
+    let kernel = kernel::outline(kernel::Given { target, memory: &paged, locator, doubts: &doubts });
+    let view: Option<KernelView<'_>> = kernel.as_ref().map(|k| k.over(target));
+    let target: &dyn Target = match &view {
+        Some(view) => view,
+        None => target,
+    };
     let chosen = plan.choose(target);
     fetch::stacks(target, &chosen, &paged);
 
-    let modules = Modules::outline(target, &paged, locator, &doubts);
+    let outlined;
+    let modules = if let Some(kernel) = &kernel {
+        &kernel.modules
+    } else {
+        outlined = Modules::outline(target, &paged, locator, &doubts);
+        &outlined
+    };
     // A process that has come to its end is in no hurry, and what its runtimes have to say lies anywhere.
     let early = !plan.variables && plan.keep_memory.is_local() && target.event().is_none();
     if early {
-        fetch::before_release(target, &modules, &paged);
+        fetch::before_release(target, modules, &paged);
         paged.release();
         release();
     }
 
-    let backed = &debuginfo::images::Backed::new(&paged, &modules);
-    let info = DebugInfo::new(&modules, &doubts);
+    let backed = &debuginfo::images::Backed::new(&paged, modules);
+    let info = DebugInfo::new(modules, &doubts);
     let mut walked = walk::walk(target, &chosen, backed, &info, plan);
     // A healthy process has no event; one that sits in the handler of a fault shows it on a stack.
     let handled =
@@ -74,7 +88,10 @@ pub fn capture(target: &dyn Target, locator: &Locator, plan: &Plan, release: Rel
     let resolved = resolve::resolve(&walked, &info);
     let variables =
         if plan.variables { values::collect(&walked, &resolved, backed, &info, plan, &doubts) } else { Vec::new() };
-    let mut snapshot = assemble::assemble(target, &modules, &walked, &resolved, variables);
+    let mut snapshot = assemble::assemble(target, modules, &walked, &resolved, variables);
+    if let Some(kernel) = &kernel {
+        assemble::kernel(kernel, &mut snapshot);
+    }
     if let Some(handled) = handled {
         handled.assemble(&walked, &resolved, &mut snapshot);
     }

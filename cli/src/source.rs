@@ -74,6 +74,7 @@ pub fn locator(symbols: &SymbolArgs, target: &dyn Target) -> Locator {
     let servers = std::env::var("DEBUGINFOD_URLS").unwrap_or_default();
     Locator {
         executable: symbols.exe.clone(),
+        kernel: symbols.kernel.clone(),
         sysroot: symbols.sysroot.clone(),
         symbols: symbols.symbols.clone(),
         debuginfod: if symbols.debuginfod {

@@ -6,17 +6,20 @@ mod in_memory;
 mod link_map;
 mod outline;
 mod report;
+mod stated;
 mod verify;
 
 use crate::dwarf::SplitFiles;
 use crate::elf::ElfFile;
 use crate::locate::{Separate, Supplementary};
+use crate::symbols::SymbolTable;
 use crate::{BuildId, Locator};
 pub use backed::Backed;
 pub use code::CodeAt;
 use code::CodeMap;
 use evidence::{Addr, Doubt, Doubts, Memory, Svma, Target};
 pub use report::{FileReport, Outcome, SymbolKind, Verified};
+pub use stated::Image;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
@@ -38,6 +41,8 @@ pub struct Module {
     verified: Verified,
     searched: Vec<(PathBuf, Outcome)>,
     problem: Option<String>,
+    /// Symbols that no file holds.
+    stated: Option<SymbolTable>,
     locator: Arc<Locator>,
     separate: OnceLock<Separate>,
     supplementary: OnceLock<Supplementary>,
@@ -66,6 +71,7 @@ impl Module {
             main: Some(main),
             verified: Verified::Given,
             problem: None,
+            stated: None,
             locator: Arc::new(locator.clone()),
             separate: debug.map(|file| Separate { file: Some(file), ..Separate::default() }.into()).unwrap_or_default(),
             supplementary: supplementary
@@ -99,6 +105,12 @@ impl Module {
     #[must_use]
     pub const fn main(&self) -> Option<&ElfFile> {
         self.main.as_ref()
+    }
+
+    /// Symbols that no file holds: read out of memory, or stated by the source.
+    #[must_use]
+    pub const fn stated_symbols(&self) -> Option<&SymbolTable> {
+        self.stated.as_ref()
     }
 
     /// How sure it is that [`Module::main`] is what ran.

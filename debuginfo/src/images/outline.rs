@@ -400,6 +400,7 @@ impl Finder<'_> {
             verified,
             searched,
             problem,
+            stated: None,
             locator: Arc::clone(&self.locator),
             separate: OnceLock::new(),
             supplementary: OnceLock::new(),

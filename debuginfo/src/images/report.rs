@@ -48,6 +48,10 @@ pub enum SymbolKind {
     Symtab,
     /// Exported symbols only.
     Dynsym,
+    /// A kernel's table of its own symbols, read out of its memory.
+    Kallsyms,
+    /// A Breakpad symbol file.
+    SymFile,
     /// Nothing.
     #[default]
     None,
@@ -61,6 +65,8 @@ impl SymbolKind {
             Self::Dwarf => "dwarf",
             Self::Symtab => "symtab",
             Self::Dynsym => "dynsym",
+            Self::Kallsyms => "kallsyms",
+            Self::SymFile => "sym-file",
             Self::None => "none",
         }
     }

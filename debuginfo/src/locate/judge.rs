@@ -2,6 +2,7 @@
 
 use super::{Separate, Supplementary};
 use crate::images::{FileReport, Module, Outcome, SymbolKind, Verified};
+use crate::symbols::SymbolTable;
 use std::io::Read as _;
 use std::path::Path;
 
@@ -19,7 +20,7 @@ pub(crate) fn judge(module: &Module, separate: &Separate, alternate: &Supplement
         (true, ..) => SymbolKind::Dwarf,
         (_, true, _) => SymbolKind::Symtab,
         (_, _, true) => SymbolKind::Dynsym,
-        _ => SymbolKind::None,
+        _ => module.stated_symbols().map_or(SymbolKind::None, SymbolTable::kind),
     };
     // The kernel's vDSO comes without debug information on every distribution.
     if &*module.path == "[vdso]" {

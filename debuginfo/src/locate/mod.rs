@@ -19,6 +19,8 @@ use std::path::{Path, PathBuf};
 pub struct Locator {
     /// `--exe`: the executable, used instead of the path that the source names (its build-id must still match).
     pub executable: Option<PathBuf>,
+    /// `--kernel`: the kernel's file (vmlinux, FreeBSD's kernel, illumos's unix); it must still match the dump.
+    pub kernel: Option<PathBuf>,
     /// `--sysroot`: prefix for all paths that the source names.
     pub sysroot: Option<PathBuf>,
     /// `--symbols`: directories with debug files.

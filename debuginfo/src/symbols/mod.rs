@@ -6,6 +6,7 @@
 
 pub(crate) mod dynamic;
 mod plt;
+mod stated;
 mod table;
 
 use crate::demangle::demangle;
@@ -13,6 +14,7 @@ use crate::elf::ElfFile;
 use crate::images::{Module, SymbolKind};
 use evidence::Svma;
 use object::elf;
+pub use stated::{Stated, SymbolTable};
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ops::Range;
@@ -105,6 +107,10 @@ impl<'m> Symbols<'m> {
         }
         if full {
             kind = SymbolKind::Symtab;
+        } else if let Some(stated) = module.stated_symbols() {
+            layers.push(stated.layer());
+            sections.push(stated.code().clone());
+            kind = stated.kind();
         }
         Self { layers, sections, kind, by_name: OnceLock::new() }
     }

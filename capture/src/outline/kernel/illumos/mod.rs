@@ -1,0 +1,8 @@
+//! illumos kernels.
+
+use super::{Given, Kernel};
+
+/// What a illumos kernel's memory says of it.
+pub(super) fn outline(given: Given<'_>) -> Option<Kernel> {
+    Some(Kernel::recorded(given))
+}

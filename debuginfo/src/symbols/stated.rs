@@ -1,0 +1,152 @@
+//! Symbols that no file holds: read out of a kernel's memory, or stated by the source.
+
+use super::Layer;
+use super::table::Entry;
+use crate::images::SymbolKind;
+use evidence::ToUsize;
+use std::ops::Range;
+
+/// Most symbols kept of one image: a kernel with everything built in has about 300,000.
+const LIMIT_SYMBOLS: usize = 16 << 20;
+/// Most bytes of names kept of one image.
+const LIMIT_NAMES: usize = 1 << 30;
+
+/// A table of symbols, by the image's own addresses.
+#[derive(Debug)]
+pub struct SymbolTable {
+    names: Vec<u8>,
+    rows: Vec<Row>,
+    code: Range<u64>,
+    kind: SymbolKind,
+    /// Symbols that were given and are not kept.
+    dropped: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Row {
+    start: u64,
+    size: u64,
+    name: u32,
+    length: u16,
+    function: bool,
+    global: bool,
+}
+
+/// What is said of one symbol.
+#[derive(Clone, Copy, Debug)]
+pub struct Stated<'n> {
+    /// Its linkage name.
+    pub name: &'n str,
+    /// Where it starts: an address of the image (runtime address minus the image's slide).
+    pub start: u64,
+    /// Its size in bytes; `None` when the source does not say: then it reaches to the next one.
+    pub size: Option<u64>,
+    /// Code, not data.
+    pub function: bool,
+    /// Visible outside of its own file.
+    pub global: bool,
+}
+
+impl SymbolTable {
+    /// An empty table. `code` is where functions may lie.
+    #[must_use]
+    pub const fn new(kind: SymbolKind, code: Range<u64>) -> Self {
+        Self { names: Vec::new(), rows: Vec::new(), code, kind, dropped: 0 }
+    }
+
+    /// Adds a symbol. Names are cut off at 64 KiB.
+    pub fn push(&mut self, symbol: &Stated<'_>) {
+        let name = symbol.name.as_bytes();
+        let name = name.get(..usize::from(u16::MAX)).unwrap_or(name);
+        let (Ok(at), Ok(length)) = (u32::try_from(self.names.len()), u16::try_from(name.len())) else {
+            self.dropped = self.dropped.saturating_add(1);
+            return;
+        };
+        if self.rows.len() >= LIMIT_SYMBOLS || self.names.len() >= LIMIT_NAMES {
+            self.dropped = self.dropped.saturating_add(1);
+            return;
+        }
+        self.names.extend_from_slice(name);
+        self.rows.push(Row {
+            start: symbol.start,
+            // The widest value says that nobody knows, until all are there.
+            size: symbol.size.unwrap_or(u64::MAX),
+            name: at,
+            length,
+            function: symbol.function,
+            global: symbol.global,
+        });
+    }
+
+    /// How many symbols there are.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// How many symbols were more than is kept.
+    #[must_use]
+    pub const fn dropped(&self) -> usize {
+        self.dropped
+    }
+
+    /// Where it comes from.
+    #[must_use]
+    pub const fn kind(&self) -> SymbolKind {
+        self.kind
+    }
+
+    /// Where functions may lie.
+    #[must_use]
+    pub const fn code(&self) -> &Range<u64> {
+        &self.code
+    }
+
+    /// Sorts the table and lets every symbol without a size reach to the next one (the last one to the end of the
+    /// code).
+    #[must_use]
+    pub fn finish(mut self) -> Self {
+        self.rows.sort_by_key(|r| r.start);
+        let mut next = self.code.end;
+        let mut here = u64::MAX;
+        for row in self.rows.iter_mut().rev() {
+            if row.start != here {
+                next = if here == u64::MAX { next } else { here };
+                here = row.start;
+            }
+            if row.size == u64::MAX {
+                row.size = next.saturating_sub(row.start);
+            }
+        }
+        self
+    }
+
+    /// The first symbol of a name, without building the index of all names.
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<u64> {
+        self.rows.iter().find(|r| self.name(r) == name.as_bytes()).map(|r| r.start)
+    }
+
+    fn name(&self, row: &Row) -> &[u8] {
+        let start = row.name.to_usize();
+        self.names.get(start..start.saturating_add(usize::from(row.length))).unwrap_or_default()
+    }
+
+    pub(super) fn layer(&self) -> Layer<'_> {
+        let entries = |function: bool| {
+            let rows = self.rows.iter().filter(|r| r.function == function);
+            let mut entries: Vec<Entry<'_>> = rows
+                .map(|r| Entry { start: r.start, size: r.size, name: self.name(r), global: r.global, stub: false })
+                .collect();
+            entries.sort_unstable_by(|a, b| (a.start, a.name).cmp(&(b.start, b.name)));
+            entries
+        };
+        Layer { code: entries(true), data: entries(false) }
+    }
+}
