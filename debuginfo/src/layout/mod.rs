@@ -4,8 +4,10 @@
 //! a `thread_t` is. BTF, CTF and DWARF can all say it; whoever walks the structures asks here and does not care which
 //! one answered. Nothing has a built-in offset: what no description knows is absent.
 
+mod dwarf;
 mod fields;
 
+pub use dwarf::DwarfLayouts;
 pub use fields::{Fields, Unread};
 
 /// Longest dotted path that is followed: kernels nest a few levels only.

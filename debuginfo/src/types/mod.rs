@@ -68,7 +68,7 @@ impl<'i, 'm> Types<'i, 'm> {
         self.info
     }
 
-    fn index(&self, module: usize, unit: &Unit<'m>) -> &UnitIndex {
+    pub(crate) fn index(&self, module: usize, unit: &Unit<'m>) -> &UnitIndex {
         let key = (module, unit.id);
         if let Some(index) = self.units.get(&key) {
             return index;
@@ -314,11 +314,15 @@ impl<'i, 'm> Types<'i, 'm> {
             Kind::Enumeration(_) => Some(2),
             _ => None,
         };
-        self.index(module, unit).named(own).iter().filter(|d| d.tag != gimli::DW_TAG_variable).find_map(|d| {
-            let id = TypeId { module, at: Scope { unit: unit.id, die: d.die } };
-            let ty = self.get(id);
-            (ty.name == declared.name && sort(ty) == sort(declared)).then_some(id)
-        })
+        self.index(module, unit)
+            .named(own)
+            .iter()
+            .filter(|d| !matches!(d.tag, gimli::DW_TAG_variable | gimli::DW_TAG_typedef))
+            .find_map(|d| {
+                let id = TypeId { module, at: Scope { unit: unit.id, die: d.die } };
+                let ty = self.get(id);
+                (ty.name == declared.name && sort(ty) == sort(declared)).then_some(id)
+            })
     }
 
     /// Global and static variables with this name, qualified or not, as DIEs: at most `most`.

@@ -36,8 +36,10 @@ pub(crate) struct Definition {
 #[derive(Debug, Default)]
 pub(crate) struct UnitIndex {
     spans: Vec<Span>,
-    /// Complete types and variables by their own (unqualified) name.
+    /// Complete types, typedefs and variables by their own (unqualified) name.
     names: HashMap<Arc<str>, Vec<Definition>>,
+    /// All complete enumerations that are not inside of functions, also those without a name.
+    enumerations: Vec<UnitOffset>,
 }
 
 const fn is_scope(tag: DwTag) -> bool {
@@ -61,6 +63,7 @@ const fn is_definition(tag: DwTag) -> bool {
             | gimli::DW_TAG_class_type
             | gimli::DW_TAG_union_type
             | gimli::DW_TAG_enumeration_type
+            | gimli::DW_TAG_typedef
             | gimli::DW_TAG_variable
     )
 }
@@ -108,6 +111,9 @@ impl UnitIndex {
                     (gimli::DW_AT_specification, _) => specification = true,
                     _ => {}
                 }
+            }
+            if definition && tag == gimli::DW_TAG_enumeration_type && !declaration {
+                self.enumerations.push(offset);
             }
             if let Some(name) = name.as_ref().filter(|_| definition && !declaration && !specification) {
                 self.names.entry(Arc::clone(name)).or_default().push(Definition { tag, die: offset });
@@ -161,6 +167,11 @@ impl UnitIndex {
             here = span.parent;
         }
         None
+    }
+
+    /// All complete enumerations at namespace and class level.
+    pub(crate) fn enumerations(&self) -> &[UnitOffset] {
+        &self.enumerations
     }
 
     /// Complete types and variables called `name` (unqualified), in file order.
