@@ -26,6 +26,7 @@ mod fetch;
 mod outline;
 mod parallel;
 mod plan;
+mod redact;
 mod resolve;
 mod stacks;
 mod values;
@@ -37,6 +38,7 @@ use evidence::{Doubts, Paged, Target};
 use outline::kernel::{self, KernelView};
 pub use parallel::for_each_parallel;
 pub use plan::{KeepMemory, Plan, ThreadChoice};
+pub use redact::{Profile, redact};
 use snapshot_format::Snapshot;
 pub use values::Options as VariableOptions;
 

@@ -175,6 +175,9 @@ pub struct Capture {
     /// Put a file into the snapshot (repeatable).
     #[arg(long, value_name = "FILE")]
     pub attach: Vec<PathBuf>,
+    /// What is taken out before anything is analysed or written.
+    #[arg(long, value_enum, value_name = "PROFILE", default_value = "none")]
+    pub redact: Redact,
     /// Which raw memory goes into the snapshot.
     #[arg(long, value_enum, value_name = "HOW MUCH", default_value = "stacks")]
     pub memory: Memory,
@@ -191,6 +194,17 @@ fn key_value(text: &str) -> Result<(String, String), String> {
         Some((k, v)) if !k.is_empty() => Ok((k.to_owned(), v.to_owned())),
         _ => Err("expected KEY=VALUE".to_owned()),
     }
+}
+
+/// What is taken out of a snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Redact {
+    /// Nothing.
+    None,
+    /// Environment, arguments, texts and byte buffers of variables, vector registers, raw memory except code.
+    Secrets,
+    /// Everything but stacks, modules and mappings: no value, no text, no raw memory.
+    Stacks,
 }
 
 /// Which raw memory is kept.

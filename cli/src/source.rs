@@ -2,7 +2,7 @@
 
 use crate::args::{SourceArgs, SymbolArgs, TakeArgs, Threads};
 use crate::failure::Failure;
-use capture::{Plan, ThreadChoice};
+use capture::{Plan, Profile, ThreadChoice};
 use debuginfo::Locator;
 use evidence::Target;
 use platform::elfcore;
@@ -162,10 +162,21 @@ fn live<R>(
 
 /// The snapshot of any source: read if it is one, captured and analysed if not.
 pub fn snapshot(name: &Name, symbols: &SymbolArgs, plan: &Plan) -> Result<Snapshot, Failure> {
+    redacted(name, symbols, plan, Profile::None)
+}
+
+/// [`snapshot`], without what `profile` hides.
+pub fn redacted(name: &Name, symbols: &SymbolArgs, plan: &Plan, profile: Profile) -> Result<Snapshot, Failure> {
     if let Name::Path(path) = name
         && is_snapshot(path)?
     {
-        return read_snapshot(path);
+        let mut snapshot = read_snapshot(path)?;
+        if profile != Profile::None {
+            capture::redact(&mut snapshot, profile);
+            // What was concluded from what is hidden now is hidden as well.
+            analysis::analyse(&mut snapshot);
+        }
+        return Ok(snapshot);
     }
     let used = with_target(name, |target, release| capture::capture(target, &locator(symbols, target), plan, release))?;
     let mut snapshot = used.result;
@@ -184,6 +195,7 @@ pub fn snapshot(name: &Name, symbols: &SymbolArgs, plan: &Plan) -> Result<Snapsh
     if let Some(us) = used.stop_time_us {
         attribute("capture.stop_time_us", us.to_string());
     }
+    capture::redact(&mut snapshot, profile);
     analysis::analyse(&mut snapshot);
     Ok(snapshot)
 }

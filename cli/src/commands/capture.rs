@@ -1,11 +1,11 @@
 //! `postfault capture`: the main job.
 
-use crate::args::{Capture, Memory};
+use crate::args::{Capture, Memory, Redact};
 use crate::failure::{Failure, Outcome};
 use crate::text::{summary, thousands};
 use crate::view::View;
 use crate::{json, output, source, text};
-use capture::KeepMemory;
+use capture::{KeepMemory, Profile};
 use snapshot_format::Snapshot;
 use snapshot_format::schema::{Attachment, Attribute};
 use std::io::Read as _;
@@ -31,7 +31,12 @@ pub fn run(args: &Capture, verbose: u8) -> Result<Outcome, Failure> {
         Memory::Full => KeepMemory::Full,
     };
     let progress = crate::progress::Spinner::start(&format!("capturing {}", name.describe()));
-    let mut snapshot = source::snapshot(&name, &args.symbols, &plan)?;
+    let profile = match args.redact {
+        Redact::None => Profile::None,
+        Redact::Secrets => Profile::Secrets,
+        Redact::Stacks => Profile::Stacks,
+    };
+    let mut snapshot = source::redacted(&name, &args.symbols, &plan, profile)?;
     progress.finish();
     snapshot.attachments.extend(attachments);
     for (key, value) in &args.kv {
