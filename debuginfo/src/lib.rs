@@ -21,6 +21,7 @@
 
 mod build_id;
 pub mod cfi;
+pub mod ctf;
 mod debug_info;
 pub mod demangle;
 pub mod dwarf;

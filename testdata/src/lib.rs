@@ -4,6 +4,7 @@
 //! images. It looks at no crash itself, and it is linked into tests and benchmarks only.
 #![forbid(unsafe_code)]
 
+pub mod ctf;
 pub mod elfcore;
 pub mod fixtures;
 pub mod victims;
