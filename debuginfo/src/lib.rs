@@ -35,6 +35,7 @@ pub mod locate;
 mod map;
 mod parallel;
 mod single;
+pub mod sym_file;
 pub mod symbols;
 pub mod types;
 
@@ -43,6 +44,7 @@ pub use debug_info::DebugInfo;
 pub use error::Error;
 pub use images::{Backed, Module, Modules};
 pub use locate::Locator;
+pub use sym_file::SymFile;
 
 /// Section bytes in the byte order of their file: what gimli reads from.
 pub type Slice<'m> = gimli::EndianSlice<'m, gimli::RunTimeEndian>;

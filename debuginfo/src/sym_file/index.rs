@@ -1,0 +1,173 @@
+//! Where every record is: one pass over the whole file, made only when it cannot be avoided.
+
+use super::text::{Fields, Kind, flagged, kind, line, line_start};
+use crate::map::FileBytes;
+use crate::parallel::parallel;
+use evidence::{ToU64, ToUsize};
+use std::ops::Range;
+
+/// Most records of one kind that are kept. Chromium's largest symbol files hold two million functions and four million
+/// `STACK CFI INIT` records.
+const LIMIT_RECORDS: usize = 16 << 20;
+/// Most records of overlapping ranges that are looked at for one address. Real overlaps (nested blocks, identical
+/// functions) are a few deep.
+const LIMIT_OVERLAP: usize = 64;
+/// Bytes that one piece of the pass covers.
+const PIECE: u64 = 8 << 20;
+
+/// A record of an address range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub(super) start: u64,
+    /// First address behind it; for `PUBLIC`, which has no size, the start.
+    pub(super) end: u64,
+    /// Offset of its line.
+    pub(super) at: u64,
+}
+
+/// The index of one file. All lists are sorted by start (or number), records of one start in the order of the file.
+#[derive(Debug, Default)]
+pub(super) struct Index {
+    pub(super) functions: Vec<Entry>,
+    pub(super) publics: Vec<Entry>,
+    pub(super) cfi: Vec<Entry>,
+    pub(super) frame_data: Vec<Entry>,
+    pub(super) fpo: Vec<Entry>,
+    pub(super) files: Vec<Entry>,
+    pub(super) origins: Vec<Entry>,
+    /// Records that could not be read, and the offset of the first.
+    pub(super) damaged: u64,
+    pub(super) first_damaged: Option<u64>,
+    /// Records beyond the limits.
+    pub(super) dropped: u64,
+}
+
+impl Index {
+    /// Reads the whole file.
+    pub(super) fn build(bytes: &FileBytes) -> Self {
+        let length = bytes.len().to_u64();
+        let pieces: Vec<Range<u64>> = (0..length.div_ceil(PIECE))
+            .map(|n| n.saturating_mul(PIECE)..n.saturating_add(1).saturating_mul(PIECE).min(length))
+            .collect();
+        let parts = parallel(&pieces, |piece| {
+            let part = Self::of_piece(bytes, piece.clone());
+            if let Some(done) = bytes.get(piece.start.to_usize()..piece.end.to_usize())
+                && length > PIECE
+            {
+                bytes.release(done);
+            }
+            part
+        });
+        let mut all = Self::default();
+        for part in parts {
+            all.append(part);
+        }
+        for list in all.lists() {
+            // Stable: of two records of one start, the first of the file is the first of the list.
+            list.sort_by_key(|e| e.start);
+        }
+        all
+    }
+
+    const fn lists(&mut self) -> [&mut Vec<Entry>; 7] {
+        [
+            &mut self.functions,
+            &mut self.publics,
+            &mut self.cfi,
+            &mut self.frame_data,
+            &mut self.fpo,
+            &mut self.files,
+            &mut self.origins,
+        ]
+    }
+
+    fn append(&mut self, mut other: Self) {
+        let mut dropped = 0_u64;
+        for (mine, theirs) in self.lists().into_iter().zip(other.lists()) {
+            let room = LIMIT_RECORDS.saturating_sub(mine.len());
+            dropped = dropped.saturating_add(theirs.len().saturating_sub(room).to_u64());
+            theirs.truncate(room);
+            mine.append(theirs);
+        }
+        self.dropped = self.dropped.saturating_add(dropped).saturating_add(other.dropped);
+        self.damaged = self.damaged.saturating_add(other.damaged);
+        self.first_damaged = self.first_damaged.or(other.first_damaged);
+    }
+
+    /// The records whose lines begin in `piece`.
+    fn of_piece(bytes: &[u8], piece: Range<u64>) -> Self {
+        let mut index = Self::default();
+        let mut at = line_start(bytes, piece.start);
+        while at.to_u64() < piece.end
+            && let Some((text, next)) = line(bytes, at)
+        {
+            let (kind, fields) = kind(text);
+            if index.add(kind, fields, at.to_u64()).is_none() {
+                index.damaged = index.damaged.saturating_add(1);
+                index.first_damaged = index.first_damaged.or(Some(at.to_u64()));
+            }
+            at = next;
+        }
+        index
+    }
+
+    fn add(&mut self, kind: Kind, fields: Fields<'_>, at: u64) -> Option<()> {
+        let list = match kind {
+            Kind::Func => &mut self.functions,
+            Kind::Public => &mut self.publics,
+            Kind::CfiInit => &mut self.cfi,
+            Kind::StackWin => {
+                let mut fields = fields;
+                // 4 is FrameData; 0 (FPO), 1 (trap) and 2 (TSS) have the same fields, and 3 (standard) as well.
+                if fields.word()? == b"4" { &mut self.frame_data } else { &mut self.fpo }
+            }
+            Kind::File => &mut self.files,
+            Kind::InlineOrigin => &mut self.origins,
+            _ => return Some(()),
+        };
+        let (start, end) = key(kind, fields)?;
+        if list.len() < LIMIT_RECORDS {
+            list.push(Entry { start, end, at });
+        } else {
+            self.dropped = self.dropped.saturating_add(1);
+        }
+        Some(())
+    }
+}
+
+/// The range, or the number, that a record is found by.
+pub(super) fn key(kind: Kind, mut fields: Fields<'_>) -> Option<(u64, u64)> {
+    match kind {
+        Kind::Func => {
+            let (_, start) = flagged(&mut fields)?;
+            Some((start, start.checked_add(fields.hex()?)?))
+        }
+        Kind::Public => flagged(&mut fields).map(|(_, start)| (start, start)),
+        Kind::CfiInit => {
+            let start = fields.hex()?;
+            Some((start, start.checked_add(fields.hex()?)?))
+        }
+        Kind::StackWin => {
+            fields.word()?;
+            let start = fields.hex()?;
+            Some((start, start.checked_add(fields.hex()?)?))
+        }
+        Kind::File | Kind::InlineOrigin => fields.decimal().map(|n| (n, n)),
+        _ => None,
+    }
+}
+
+/// The record that covers `at`: of several, the one that starts last; of those, the first of the file.
+pub(super) fn covering(list: &[Entry], at: u64) -> Option<&Entry> {
+    let end = list.partition_point(|e| e.start <= at);
+    let candidates = list.get(end.saturating_sub(LIMIT_OVERLAP)..end)?;
+    let start = candidates.iter().rev().find(|e| at < e.end)?.start;
+    candidates.iter().find(|e| e.start == start && at < e.end)
+}
+
+/// The last record that does not start after `at`; of several of one start, the first of the file.
+pub(super) fn nearest(list: &[Entry], at: u64) -> Option<&Entry> {
+    let end = list.partition_point(|e| e.start <= at);
+    let start = list.get(end.checked_sub(1)?)?.start;
+    list.get(list.partition_point(|e| e.start < start))
+}
