@@ -19,6 +19,7 @@
 
 mod error;
 pub mod linux;
+mod machine;
 pub use evidence::paging;
 mod rank;
 mod source;

@@ -1,5 +1,6 @@
 //! Address translation by the dumped machine's own page tables.
 
+pub mod aarch64;
 pub mod x86_64;
 
 use crate::{Absent, PhysAddr};

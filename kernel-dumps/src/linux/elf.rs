@@ -3,8 +3,8 @@
 //! QEMU 7.2 writes `e_ehsize` 8 and puts section headers before program headers: only `e_phoff` counts. It also sets
 //! `p_vaddr` to `p_paddr`, so virtual addresses of segments are not used at all: the page tables are.
 
-use super::Physical;
 use crate::Error;
+use crate::machine::{LIMIT_RUNS, Physical};
 use crate::source::{ReadAt, exact};
 use evidence::bytes::{Endian, slice_at, u16_at, u32_at, u64_at};
 use evidence::{Absent, Doubt, ToU64, ToUsize};
@@ -131,7 +131,7 @@ impl Physical for ElfDump {
 
     fn runs(&self) -> Vec<std::ops::Range<u64>> {
         let mut runs: Vec<std::ops::Range<u64>> = Vec::new();
-        for s in self.segments.iter().take(super::LIMIT_RUNS) {
+        for s in self.segments.iter().take(LIMIT_RUNS) {
             let (start, end) = (s.physical >> 12, s.physical.saturating_add(s.file_size).div_ceil(PAGE));
             match runs.last_mut() {
                 Some(last) if start <= last.end => last.end = last.end.max(end),

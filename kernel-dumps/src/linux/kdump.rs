@@ -4,8 +4,8 @@
 //! sub header, then two bitmaps (which pages are RAM; which are in the dump), then one 24-byte descriptor per page that
 //! is in the dump, in the order of page frame numbers.
 
-use super::Physical;
 use super::vmcoreinfo::LIMIT_VMCOREINFO;
+use crate::machine::{LIMIT_RUNS, Physical};
 use crate::rank::Rank;
 use crate::source::{ReadAt, exact};
 use crate::{Error, linux::lzo};
@@ -202,6 +202,6 @@ impl Physical for Kdump {
     }
 
     fn runs(&self) -> Vec<std::ops::Range<u64>> {
-        self.dumped.runs().take(super::LIMIT_RUNS).collect()
+        self.dumped.runs().take(LIMIT_RUNS).collect()
     }
 }
