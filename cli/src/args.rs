@@ -96,6 +96,9 @@ pub struct SymbolArgs {
     /// The kernel image of a kernel dump: vmlinux, FreeBSD's kernel, illumos's unix.
     #[arg(long, value_name = "FILE")]
     pub kernel: Option<PathBuf>,
+    /// The key file of an encrypted illumos dump (the one that dumpadm -k was given).
+    #[arg(long, value_name = "FILE")]
+    pub key: Option<PathBuf>,
     /// A directory with debug files: by build-id, next to binaries as .debug, or by name (repeatable).
     #[arg(long, value_name = "DIR")]
     pub symbols: Vec<PathBuf>,
@@ -289,7 +292,8 @@ pub struct MemoryArgs {
     /// Write the bytes as they are. Stops at the first missing one.
     #[arg(long)]
     pub raw: bool,
-    /// The address space, for whole machines: kernel, physical, or the hexadecimal root of a page table.
+    /// The address space, for whole machines: kernel, physical, or in hexadecimal the root of a page table (illumos: the
+    /// address of a struct as).
     #[arg(long, value_name = "SPACE", default_value = "kernel")]
     pub space: String,
     #[command(flatten)]

@@ -6,7 +6,7 @@ use capture::{Plan, Profile, ThreadChoice};
 use debuginfo::Locator;
 use evidence::Target;
 use platform::elfcore;
-use platform::input::Input;
+use platform::input::{Input, Kind};
 use snapshot_format::Snapshot;
 use snapshot_format::schema::{Attribute, Doubt};
 use std::io::Read;
@@ -99,22 +99,43 @@ pub struct Used<R> {
 }
 
 /// Opens the target and hands it to `then`, with a function that lets a live process go (returning does so, too).
-pub fn with_target<R>(name: &Name, then: impl FnOnce(&dyn Target, &mut dyn FnMut()) -> R) -> Result<Used<R>, Failure> {
+pub fn with_target<R>(
+    name: &Name,
+    symbols: &SymbolArgs,
+    then: impl FnOnce(&dyn Target, &mut dyn FnMut()) -> R,
+) -> Result<Used<R>, Failure> {
     let input = match name {
         Name::Pid(pid, budget) => return live(*pid, *budget, then),
         Name::Path(path) => Input::open(path).map_err(Failure::new)?,
         Name::Stdin => Input::open(Path::new("-")).map_err(Failure::new)?,
     };
     let result = if input.kind().is_kernel_dump() {
-        let path = input.name().to_owned();
-        let dump =
-            kernel_dumps::linux::LinuxDump::from_source(&path, Box::new(DumpBytes(input))).map_err(Failure::new)?;
-        then(&dump, &mut || {})
+        let dump = kernel_dump(input, symbols)?;
+        then(&*dump, &mut || {})
     } else {
         let core = elfcore::from_input(input, &elfcore::Options::default()).map_err(Failure::new)?;
         then(&core, &mut || {})
     };
     Ok(Used { result, stop_time_us: None, out_of_time: false })
+}
+
+/// Opens a kernel dump of any system.
+fn kernel_dump(input: Input, symbols: &SymbolArgs) -> Result<Box<dyn Target>, Failure> {
+    let path = input.name().to_owned();
+    Ok(match input.kind() {
+        Kind::IllumosDump => Box::new(illumos_dump(input, symbols.key.as_deref())?),
+        _ => Box::new(
+            kernel_dumps::linux::LinuxDump::from_source(&path, Box::new(DumpBytes(input))).map_err(Failure::new)?,
+        ),
+    })
+}
+
+/// Opens an illumos kernel dump.
+pub fn illumos_dump(input: Input, key: Option<&Path>) -> Result<kernel_dumps::illumos::IllumosDump, Failure> {
+    let read = |p: &Path| std::fs::read(p).map_err(|e| Failure::new(format!("{}: {e}", p.display())));
+    let options = kernel_dumps::Options { key: key.map(read).transpose()? };
+    let path = input.name().to_owned();
+    kernel_dumps::illumos::IllumosDump::from_source(&path, Box::new(DumpBytes(input)), &options).map_err(Failure::new)
 }
 
 /// The bytes of an input, as the kernel dump readers want them.
@@ -178,7 +199,9 @@ pub fn redacted(name: &Name, symbols: &SymbolArgs, plan: &Plan, profile: Profile
         }
         return Ok(snapshot);
     }
-    let used = with_target(name, |target, release| capture::capture(target, &locator(symbols, target), plan, release))?;
+    let used = with_target(name, symbols, |target, release| {
+        capture::capture(target, &locator(symbols, target), plan, release)
+    })?;
     let mut snapshot = used.result;
     let mut attribute = |key: &str, value: String| {
         snapshot.attributes.push(Attribute { key: key.to_owned(), thread: None, value });

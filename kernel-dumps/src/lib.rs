@@ -1,9 +1,9 @@
 //! Kernel crash dumps as evidence.
 //!
-//! Input: a dump file of a Linux kernel: an ELF vmcore, a compressed kdump, or either in makedumpfile's flattened form.
-//! Output: a [`evidence::Target`] with the registers of every CPU, the kernel's virtual memory by its own page tables,
-//! and physical memory. It knows no symbols and no types: which tasks there were is for those who have them to say.
-//! FreeBSD's and illumos's dumps are recognised by their first bytes and named.
+//! Input: a dump file of a Linux kernel (an ELF vmcore, a compressed kdump, or either in makedumpfile's flattened form)
+//! or of an illumos kernel (a dump device, `vmdump.N`, `vmcore.N`). Output: an [`evidence::Target`] with what the source
+//! itself records, the kernel's virtual memory, and physical memory. It knows no types: which tasks there were is for
+//! those who have them to say. FreeBSD's dumps are recognised by their first bytes and named.
 #![forbid(unsafe_code)]
 #![cfg_attr(
     not(test),
@@ -18,6 +18,7 @@
 )]
 
 mod error;
+pub mod illumos;
 pub mod linux;
 mod machine;
 pub use evidence::paging;
@@ -29,6 +30,13 @@ pub use source::{FileSource, ReadAt};
 
 use std::path::Path;
 
+/// How a dump is opened.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// The contents of the key file of an encrypted dump.
+    pub key: Option<Vec<u8>>,
+}
+
 /// What kind of kernel dump the first bytes of a file promise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -38,6 +46,8 @@ pub enum Kind {
     Elf,
     /// makedumpfile's flattened stream.
     Flattened,
+    /// illumos's `vmdump.N` or `vmcore.N`; on a dump device the header stands elsewhere.
+    Illumos,
     /// Something that is known by name and not read.
     Named(&'static str),
 }
@@ -68,7 +78,7 @@ pub fn sniff(head: &[u8]) -> Option<Kind> {
     }
     // illumos: DUMP_MAGIC 0xdefec8ed, first word of dumphdr_t (usr/src/uts/common/sys/dumphdr.h).
     if starts(&0xdefe_c8ed_u32.to_le_bytes()) || starts(&0xdefe_c8ed_u32.to_be_bytes()) {
-        return Some(Kind::Named("an illumos kernel dump"));
+        return Some(Kind::Illumos);
     }
     // s390's dump header (arch/s390/include/asm/debug.h era tools): 0xa8190173618f23fd.
     if starts(&0xa819_0173_618f_23fd_u64.to_be_bytes()) {
@@ -93,7 +103,7 @@ mod tests {
     fn kinds_are_told_by_content() {
         assert_eq!(sniff(b"KDUMP   \x06\0\0\0"), Some(Kind::Kdump));
         assert_eq!(sniff(b"makedumpfile\0\0\0\0"), Some(Kind::Flattened));
-        assert!(matches!(sniff(&0xdefe_c8ed_u32.to_le_bytes()), Some(Kind::Named(_))));
+        assert_eq!(sniff(&0xdefe_c8ed_u32.to_le_bytes()), Some(Kind::Illumos));
         assert_eq!(sniff(b"KDUMP"), None);
         assert_eq!(sniff(b""), None);
     }

@@ -32,7 +32,7 @@ pub fn run(args: &MemoryArgs) -> Result<Outcome, Failure> {
         .checked_add(length)
         .ok_or_else(|| Failure::Usage(format!("{length} bytes from {address:#x} reach past the last address")))?;
     let mut missing = false;
-    source::with_target(&name, |target, release| {
+    source::with_target(&name, &args.symbols, |target, release| {
         let (doubts, paged) = (Doubts::new(), Paged::new(target.memory()));
         // What a core leaves out because it is in a file is read from that file, if it is the very same.
         let modules = match target.machine() {

@@ -36,7 +36,7 @@ struct Searched {
 /// Looks for the files of every module and reports.
 pub fn run(args: &Symbols) -> Result<Outcome, Failure> {
     let name = source::Name::from_args(&args.source);
-    let modules = source::with_target(&name, |target, release| {
+    let modules = source::with_target(&name, &args.symbols, |target, release| {
         let modules = list(target, args);
         release();
         modules

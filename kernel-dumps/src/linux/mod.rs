@@ -80,6 +80,9 @@ impl LinuxDump {
                 let x86_64 = dump.machine == 62;
                 Ok(Self::assemble(Box::new(dump), &notes, &[], x86_64, gaps))
             }
+            Some(Kind::Illumos) => {
+                Err(Error::Unsupported { path: path.to_owned(), what: "an illumos dump, not a Linux one".to_owned() })
+            }
             Some(Kind::Named(what)) => Err(Error::Unsupported { path: path.to_owned(), what: what.to_owned() }),
             Some(Kind::Flattened) => Err(Error::Unsupported {
                 path: path.to_owned(),

@@ -86,6 +86,8 @@ impl Magic {
 
 /// illumos `DUMP_MAGIC` (sys/dumphdr.h).
 const ILLUMOS_DUMP_MAGIC: u32 = 0xdefe_c8ed;
+/// `DUMP_OFFSET`: what headers on dump devices are aligned to.
+const ILLUMOS_STEP: u64 = 65_536;
 /// The owner strings of notes that only kernel dumps have: the kernel's own, QEMU's, Xen's.
 const KERNEL_OWNERS: [&str; 3] = ["VMCOREINFO", "QEMU", "Xen"];
 /// How far a FreeBSD dump's trailer lies before the end of its device (sys/kerneldump.h: 512-byte records).
@@ -116,7 +118,9 @@ pub(super) fn sniff(source: &Source, magics: &[Magic]) -> Kind {
     if starts(b"minidump FreeBSD/") {
         return Kind::FreeBsdMinidump;
     }
-    if [Endian::Little, Endian::Big].iter().any(|e| u32_at(&head, 0, *e) == Some(ILLUMOS_DUMP_MAGIC)) {
+    if [Endian::Little, Endian::Big].iter().any(|e| u32_at(&head, 0, *e) == Some(ILLUMOS_DUMP_MAGIC))
+        || illumos_device(source)
+    {
         return Kind::IllumosDump;
     }
     let trailer = source.bytes(source.len().saturating_sub(FREEBSD_RECORD), 24);
@@ -124,6 +128,22 @@ pub(super) fn sniff(source: &Source, magics: &[Magic]) -> Kind {
         return Kind::FreeBsdDumpDevice;
     }
     Kind::Unknown
+}
+
+/// On a dump device of illumos the last header stands in its last whole 64 KiB, the first one at 64 KiB (or at a fifth of
+/// a swap device). A `vmcore.N` whose header was never written begins with a page of zeros and an ELF symbol table.
+fn illumos_device(source: &Source) -> bool {
+    let len = source.len();
+    let magic = |at: u64| u32_at(&source.bytes(at, 4), 0, Endian::Little) == Some(ILLUMOS_DUMP_MAGIC);
+    let steps = |at: u64| at & !(ILLUMOS_STEP - 1);
+    if len <= ILLUMOS_STEP {
+        return false;
+    }
+    let fifth = len / 5;
+    let places =
+        [steps(len.saturating_sub(1)), ILLUMOS_STEP, steps(fifth), steps(fifth.saturating_add(ILLUMOS_STEP - 1))];
+    places.into_iter().any(magic)
+        || (source.bytes(4096, 4) == b"\x7fELF" && source.bytes(0, 4096).iter().all(|b| *b == 0))
 }
 
 /// A user core has notes of threads and no kernel's notes; FreeBSD's full kernel dumps have no notes at all.

@@ -1,0 +1,359 @@
+//! Parallel bzip2: the blocks of a stream, one behind the other, are bzip2 streams; their plain text is range headers
+//! and raw pages. Only bzip2's own blocks are decompressed, on demand, and few of them are kept.
+
+use super::bzip2_block::{LIMIT_PACKED, Mark, Scanner, decode};
+use super::chain::Stream;
+use super::ranges::{self, HEADER, MAGIC, Piece, Ranges};
+use super::window::Window;
+use crate::source::ReadAt;
+use evidence::bytes::{Endian, slice_at, u64_at};
+use evidence::{Absent, ToU64, ToUsize};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+const LE: Endian = Endian::Little;
+/// Bytes of decompressed blocks that are kept: the work of several streams at a time at level 1 (100 kB blocks).
+const LIMIT_KEPT: usize = 48 << 20;
+/// Damaged blocks after which a segment is given up: each costs as much as a good one.
+const LIMIT_BAD: usize = 1024;
+/// Bytes read at a time while looking for marks.
+const READ: usize = 64 << 10;
+
+/// A bzip2 block: its bits in the segment, and where its plain text begins in the segment's.
+struct Packed {
+    from: u64,
+    to: u64,
+    plain: u64,
+    length: u64,
+}
+
+/// What a segment holds.
+#[derive(Default)]
+struct Contents {
+    packed: Vec<Packed>,
+    pieces: Vec<Piece>,
+}
+
+/// Blocks from one that begins a bzip2 stream to the next such one.
+struct Segment {
+    /// Where each block lies in the segment, and where in the file.
+    parts: Vec<(u64, u64, u64)>,
+    bytes: u64,
+    /// Offsets in the segment before which blocks may be missing.
+    breaks: Vec<u64>,
+    /// Blocks may be missing behind the last one.
+    open_end: bool,
+    low: OnceLock<Option<u64>>,
+    contents: OnceLock<Contents>,
+}
+
+/// All streams of a dump.
+pub(super) struct Streams {
+    source: Arc<dyn ReadAt>,
+    streams: Vec<Vec<Segment>>,
+    page_size: u64,
+    total: u64,
+    longest: u64,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Default)]
+struct Kept {
+    plain: HashMap<(usize, usize, usize), Arc<[u8]>>,
+    bytes: usize,
+}
+
+impl Segment {
+    /// Copies what the segment has at `at` into `into`; fewer bytes at its end.
+    fn read(&self, source: &dyn ReadAt, at: u64, into: &mut [u8]) -> usize {
+        let mut done = 0_usize;
+        while done < into.len() {
+            let here = at.saturating_add(done.to_u64());
+            let index = self.parts.partition_point(|(start, ..)| *start <= here);
+            let Some((start, file, length)) = index.checked_sub(1).and_then(|i| self.parts.get(i)) else { break };
+            let skip = here.saturating_sub(*start);
+            let there = length.saturating_sub(skip).to_usize().min(into.len().saturating_sub(done));
+            let Some(part) = into.get_mut(done..done.saturating_add(there)).filter(|p| !p.is_empty()) else { break };
+            let got = source.read_at(file.saturating_add(skip), part).unwrap_or(0);
+            done = done.saturating_add(got);
+            if got < there {
+                break;
+            }
+        }
+        done
+    }
+
+    /// The plain text of the bits `from..to`; `None` when it is damaged.
+    fn decode(&self, source: &dyn ReadAt, from: u64, to: u64) -> Option<Vec<u8>> {
+        let start = from >> 3;
+        let length = to.div_ceil(8).checked_sub(start).filter(|l| *l <= LIMIT_PACKED)?;
+        let mut bytes = vec![0; length.to_usize()];
+        let got = self.read(source, start, &mut bytes);
+        let base = start.checked_mul(8)?;
+        (got.to_u64() == length).then(|| decode(&bytes, from.saturating_sub(base), to.saturating_sub(base)))?
+    }
+
+    /// Marks in order.
+    fn marks(&self, source: &dyn ReadAt, limit: usize) -> Vec<Mark> {
+        let (mut scanner, mut marks, mut at) = (Scanner::new(), Vec::new(), 0_u64);
+        let mut buffer = vec![0; READ];
+        while marks.len() < limit {
+            let got = self.read(source, at, &mut buffer);
+            if got == 0 {
+                break;
+            }
+            scanner.feed(buffer.get(..got).unwrap_or_default(), |m| marks.push(m));
+            at = at.saturating_add(got.to_u64());
+        }
+        marks
+    }
+}
+
+impl Streams {
+    /// Looks at the first bytes of every block.
+    pub(super) fn new(source: Arc<dyn ReadAt>, streams: Vec<Stream>, page_size: u64, total: u64, longest: u64) -> Self {
+        let mut window = Window::new(&*source);
+        let split = |stream: Stream| {
+            let mut segments: Vec<Segment> = Vec::new();
+            for (n, block) in stream.blocks.iter().enumerate() {
+                let head = window.bytes(block.at, 10.min(block.length.to_usize())).unwrap_or_default();
+                let starts = head.starts_with(b"BZh") && slice_at(head, 4, 6) == Some(b"1AY&SY");
+                let broken = stream.breaks.contains(&n);
+                if starts || segments.is_empty() {
+                    if let Some(before) = segments.last_mut() {
+                        before.open_end = broken;
+                    }
+                    segments.push(Segment {
+                        parts: Vec::new(),
+                        bytes: 0,
+                        breaks: Vec::new(),
+                        open_end: false,
+                        low: OnceLock::new(),
+                        contents: OnceLock::new(),
+                    });
+                }
+                let Some(segment) = segments.last_mut() else { continue };
+                if broken && !starts {
+                    segment.breaks.push(segment.bytes);
+                }
+                segment.parts.push((segment.bytes, block.at, u64::from(block.length)));
+                segment.bytes = segment.bytes.saturating_add(u64::from(block.length));
+            }
+            if let Some(last) = segments.last_mut() {
+                last.open_end = stream.breaks.contains(&stream.blocks.len());
+            }
+            segments
+        };
+        let streams = streams.into_iter().map(split).collect();
+        drop(window);
+        Self { source, streams, page_size, total, longest, kept: Mutex::default() }
+    }
+
+    /// The index of the first page of a segment, out of its first bzip2 block.
+    fn low(&self, segment: &Segment) -> Option<u64> {
+        *segment.low.get_or_init(|| {
+            let marks = segment.marks(&*self.source, 2);
+            let (Mark::Block(from), to) = (*marks.first()?, marks.get(1)?.bit()) else { return None };
+            let plain = segment.decode(&*self.source, from, to)?;
+            plain.starts_with(MAGIC).then(|| u64_at(&plain, 8, LE))?.filter(|p| *p < self.total)
+        })
+    }
+
+    fn contents<'s>(&self, segment: &'s Segment) -> &'s Contents {
+        segment.contents.get_or_init(|| {
+            let marks = segment.marks(&*self.source, usize::MAX);
+            let mut contents = Contents::default();
+            let mut text = Text::new(Ranges::new(self.total, self.longest), self.page_size);
+            let (mut plain_at, mut before, mut bad) = (0_u64, 0_u64, 0_usize);
+            for (n, mark) in marks.iter().enumerate() {
+                let Mark::Block(from) = *mark else { continue };
+                let to = marks.get(n.saturating_add(1)).map_or(segment.bytes.saturating_mul(8), |m| m.bit());
+                if segment.breaks.iter().any(|b| (before..from).contains(&b.saturating_mul(8))) {
+                    text.damage();
+                }
+                before = from;
+                let plain = segment.decode(&*self.source, from, to);
+                let length = plain.as_ref().map_or(0, Vec::len).to_u64();
+                match plain {
+                    Some(plain) => text.feed(&plain),
+                    None => {
+                        text.damage();
+                        bad = bad.saturating_add(1);
+                    }
+                }
+                if bad > LIMIT_BAD {
+                    break;
+                }
+                contents.packed.push(Packed { from, to, plain: plain_at, length });
+                plain_at = plain_at.saturating_add(length);
+            }
+            contents.pieces = text.finish(segment.open_end || bad > LIMIT_BAD);
+            contents
+        })
+    }
+
+    fn locate(&self, page: u64) -> Option<(usize, usize, Piece)> {
+        for (s, segments) in self.streams.iter().enumerate() {
+            // The kernel's segments ascend; one whose first block is damaged is looked at whenever it may be the one.
+            let mut low = 0_usize;
+            let mut high = segments.len();
+            while low < high {
+                let middle = low.saturating_add(high.saturating_sub(low) >> 1);
+                match segments.get(middle).map(|segment| self.low(segment)) {
+                    Some(Some(first)) if first > page => high = middle,
+                    Some(_) | None => low = middle.saturating_add(1),
+                }
+            }
+            for index in (0..low).rev() {
+                let Some(segment) = segments.get(index) else { break };
+                if let Some(piece) = ranges::find(&self.contents(segment).pieces, page) {
+                    return Some((s, index, piece));
+                }
+                if self.low(segment).is_some_and(|first| first <= page) {
+                    break;
+                }
+            }
+        }
+        None
+    }
+
+    /// One page.
+    pub(super) fn page(&self, page: u64) -> Result<Vec<u8>, Absent> {
+        let (s, index, piece) = self.locate(page).ok_or(Absent::Corrupt)?;
+        let segment = self.streams.get(s).and_then(|list| list.get(index)).ok_or(Absent::Corrupt)?;
+        let contents = self.contents(segment);
+        let skip = page.saturating_sub(piece.page).saturating_mul(self.page_size);
+        let mut at = piece.offset.saturating_add(skip);
+        let mut out = Vec::with_capacity(self.page_size.to_usize());
+        while out.len().to_u64() < self.page_size {
+            let n = contents.packed.partition_point(|p| p.plain.saturating_add(p.length) <= at);
+            let packed = contents.packed.get(n).ok_or(Absent::Corrupt)?;
+            let plain = self.plain((s, index, n), segment, packed).ok_or(Absent::Corrupt)?;
+            let tail = plain.get(at.saturating_sub(packed.plain).to_usize()..).unwrap_or_default();
+            let want = self.page_size.to_usize().saturating_sub(out.len()).min(tail.len());
+            out.extend_from_slice(tail.get(..want).filter(|t| !t.is_empty()).ok_or(Absent::Corrupt)?);
+            at = at.saturating_add(want.to_u64());
+        }
+        Ok(out)
+    }
+
+    fn plain(&self, key: (usize, usize, usize), segment: &Segment, packed: &Packed) -> Option<Arc<[u8]>> {
+        if let Some(plain) = self.kept.lock().unwrap_or_else(PoisonError::into_inner).plain.get(&key) {
+            return Some(plain.clone());
+        }
+        let plain: Arc<[u8]> = Arc::from(segment.decode(&*self.source, packed.from, packed.to)?);
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.bytes = kept.bytes.saturating_add(plain.len());
+        if kept.bytes > LIMIT_KEPT {
+            kept.plain.clear();
+            kept.bytes = plain.len();
+        }
+        kept.plain.insert(key, plain.clone());
+        Some(plain)
+    }
+
+    /// All pieces of all streams.
+    pub(super) fn all(&self) -> Vec<Piece> {
+        self.streams.iter().flatten().flat_map(|s| self.contents(s).pieces.iter().copied()).collect()
+    }
+}
+
+/// Follows headers and pages through plain text that comes in pieces.
+struct Text {
+    ranges: Ranges,
+    page_size: u64,
+    /// Not yet understood bytes, and where they begin in the plain text.
+    rest: Vec<u8>,
+    at: u64,
+    /// Looking for a header behind damage; where the search began.
+    lost: Option<u64>,
+}
+
+impl Text {
+    const fn new(ranges: Ranges, page_size: u64) -> Self {
+        Self { ranges, page_size, rest: Vec::new(), at: 0, lost: None }
+    }
+
+    fn damage(&mut self) {
+        self.ranges.damage();
+        self.at = self.at.saturating_add(self.rest.len().to_u64());
+        // A page that began before the damage is not whole.
+        self.rest.clear();
+        self.lost = Some(self.at);
+    }
+
+    fn feed(&mut self, plain: &[u8]) {
+        self.rest.extend_from_slice(plain);
+        let mut used = 0_usize;
+        while let Some(step) = self.step(used) {
+            used = used.saturating_add(step);
+        }
+        self.rest.drain(..used.min(self.rest.len()));
+        self.at = self.at.saturating_add(used.to_u64());
+    }
+
+    /// The end of the text is the end of its last range.
+    fn finish(mut self, open_end: bool) -> Vec<Piece> {
+        if open_end {
+            self.ranges.damage();
+        } else if let Some(since) = self.lost {
+            self.behind(since, self.at.saturating_add(self.rest.len().to_u64()));
+        }
+        self.ranges.finish()
+    }
+
+    /// How many bytes from `used` on were understood; `None` when more are needed.
+    fn step(&mut self, used: usize) -> Option<usize> {
+        let rest = self.rest.get(used..)?;
+        let here = self.at.saturating_add(used.to_u64());
+        if let Some(since) = self.lost {
+            return self.search(used, here, since);
+        }
+        if self.ranges.left().unwrap_or(0) > 0 {
+            let page = self.page_size.to_usize();
+            if rest.len() < page {
+                return None;
+            }
+            self.ranges.page(0, here);
+            return Some(page);
+        }
+        let head = rest.get(..HEADER)?;
+        let (page, pages) = (u64_at(head, 8, LE)?, u64_at(head, 16, LE)?);
+        if head.starts_with(MAGIC) && self.ranges.plausible(page, pages) {
+            self.ranges.header(page, pages);
+            return Some(HEADER);
+        }
+        self.ranges.damage();
+        self.lost = Some(here);
+        Some(0)
+    }
+
+    /// Looks for the next header; the pages before it are counted backwards from it.
+    fn search(&mut self, used: usize, here: u64, since: u64) -> Option<usize> {
+        let rest = self.rest.get(used..)?;
+        for (n, window) in rest.windows(HEADER).enumerate() {
+            if !window.starts_with(MAGIC) {
+                continue;
+            }
+            let (page, pages) = (u64_at(window, 8, LE)?, u64_at(window, 16, LE)?);
+            if self.ranges.plausible(page, pages) {
+                self.behind(since, here.saturating_add(n.to_u64()));
+                self.lost = None;
+                self.ranges.header(page, pages);
+                return n.checked_add(HEADER);
+            }
+        }
+        // Nothing: keep what a header could begin in.
+        rest.len().checked_sub(HEADER).filter(|n| *n > 0)
+    }
+
+    /// Whole pages between the damage and the end of the range.
+    fn behind(&mut self, since: u64, end: u64) {
+        let whole = end.saturating_sub(since).checked_div(self.page_size).unwrap_or(0);
+        let pages = whole.min(self.ranges.left_behind_damage());
+        let first = end.saturating_sub(pages.saturating_mul(self.page_size));
+        for n in 0..pages {
+            self.ranges.page(0, first.saturating_add(n.saturating_mul(self.page_size)));
+        }
+    }
+}

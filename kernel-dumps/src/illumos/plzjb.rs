@@ -1,0 +1,200 @@
+//! Parallel lzjb: every block of a stream holds whole objects, range headers and compressed pages with their lengths.
+
+use super::chain::{Block, Stream};
+use super::lzjb;
+use super::ranges::{self, HEADER, MAGIC, Piece, Ranges};
+use super::window::Window;
+use crate::source::{ReadAt, exact};
+use evidence::bytes::{Endian, slice_at, u32_at, u64_at};
+use evidence::{Absent, ToU64, ToUsize};
+use std::sync::{Arc, OnceLock};
+
+const LE: Endian = Endian::Little;
+
+/// Blocks from one that begins with a header to the next such one.
+struct Segment {
+    blocks: std::ops::Range<usize>,
+    /// The index of its first page; 0 when it does not begin with a header.
+    low: u64,
+    pieces: OnceLock<Vec<Piece>>,
+}
+
+struct Indexed {
+    stream: Stream,
+    segments: Vec<Segment>,
+    /// First pages ascend from segment to segment, as the kernel writes them.
+    ascending: bool,
+}
+
+/// All streams of a dump.
+pub(super) struct Streams {
+    source: Arc<dyn ReadAt>,
+    streams: Vec<Indexed>,
+    page_size: u64,
+    total: u64,
+    longest: u64,
+}
+
+impl Streams {
+    /// Looks at the first bytes of every block.
+    pub(super) fn new(source: Arc<dyn ReadAt>, streams: Vec<Stream>, page_size: u64, total: u64, longest: u64) -> Self {
+        let mut window = Window::new(&*source);
+        let mut indexed = Vec::new();
+        for stream in streams {
+            let mut segments: Vec<Segment> = Vec::new();
+            let mut ascending = true;
+            for (n, block) in stream.blocks.iter().enumerate() {
+                let head = window.bytes(block.at, HEADER.min(block.length.to_usize())).unwrap_or_default();
+                let anchor = head.starts_with(MAGIC).then(|| u64_at(head, 8, LE)).flatten().filter(|p| *p < total);
+                match (anchor, segments.last_mut()) {
+                    (None, Some(last)) => last.blocks.end = n.saturating_add(1),
+                    (low, last) => {
+                        let low = low.unwrap_or(0);
+                        ascending &= last.is_none_or(|l| l.low <= low);
+                        segments.push(Segment { blocks: n..n.saturating_add(1), low, pieces: OnceLock::new() });
+                    }
+                }
+            }
+            indexed.push(Indexed { stream, segments, ascending });
+        }
+        drop(window);
+        Self { source, streams: indexed, page_size, total, longest }
+    }
+
+    fn pieces<'s>(&self, indexed: &'s Indexed, segment: &'s Segment) -> &'s [Piece] {
+        segment.pieces.get_or_init(|| {
+            let mut ranges = Ranges::new(self.total, self.longest);
+            for n in segment.blocks.clone() {
+                // Blocks lost before the first one of a segment belong to the segment before.
+                if n > segment.blocks.start && indexed.stream.breaks.contains(&n) {
+                    ranges.damage();
+                }
+                match indexed.stream.blocks.get(n).and_then(|b| self.block(*b)) {
+                    Some(bytes) => self.objects(&bytes, n, &mut ranges),
+                    None => ranges.damage(),
+                }
+            }
+            if indexed.stream.breaks.contains(&segment.blocks.end) {
+                // The end of this segment is not the end of its last range.
+                ranges.damage();
+            }
+            ranges.finish()
+        })
+    }
+
+    fn block(&self, block: Block) -> Option<Vec<u8>> {
+        exact(&*self.source, block.at, block.length.to_usize())
+    }
+
+    fn objects(&self, bytes: &[u8], block: usize, ranges: &mut Ranges) {
+        for object in Objects::new(bytes, self.page_size) {
+            match object {
+                Object::Header(page, pages) => ranges.header(page, pages),
+                Object::Page(offset, _) => ranges.page(block, offset.to_u64()),
+                Object::Damage => ranges.damage(),
+            }
+        }
+    }
+
+    fn locate(&self, page: u64) -> Option<(&Indexed, Piece)> {
+        self.streams.iter().find_map(|indexed| {
+            let segments = &indexed.segments;
+            let last = segments.partition_point(|s| s.low <= page);
+            let range = if indexed.ascending { last.saturating_sub(1)..last } else { 0..segments.len() };
+            let found = segments.get(range)?.iter().find_map(|s| ranges::find(self.pieces(indexed, s), page));
+            Some((indexed, found?))
+        })
+    }
+
+    /// The pages from `page` on that are cheap to have together: those of its block.
+    pub(super) fn pages(&self, page: u64, each: &mut dyn FnMut(u64, Result<Vec<u8>, Absent>)) -> Result<(), Absent> {
+        let (indexed, piece) = self.locate(page).ok_or(Absent::Corrupt)?;
+        let block = indexed.stream.blocks.get(piece.block).ok_or(Absent::Corrupt)?;
+        let bytes = self.block(*block).ok_or(Absent::Truncated)?;
+        let tail = bytes.get(piece.offset.to_usize()..).unwrap_or_default();
+        let end = piece.page.saturating_add(piece.pages);
+        for (index, object) in (piece.page..end).zip(Objects::new(tail, self.page_size)) {
+            let Object::Page(_, data) = object else { break };
+            if index >= page {
+                each(index, expand(data, self.page_size));
+            }
+        }
+        Ok(())
+    }
+
+    /// All pieces of all streams.
+    pub(super) fn all(&self) -> Vec<Piece> {
+        let walk = |i: &Indexed| i.segments.iter().flat_map(|s| self.pieces(i, s).to_vec()).collect::<Vec<_>>();
+        self.streams.iter().flat_map(walk).collect()
+    }
+}
+
+/// One compressed page, or a stored one.
+pub(super) fn expand(data: &[u8], page_size: u64) -> Result<Vec<u8>, Absent> {
+    if data.len().to_u64() == page_size {
+        return Ok(data.to_vec());
+    }
+    let page = lzjb::decompress(data, page_size.to_usize());
+    if page.len().to_u64() == page_size { Ok(page) } else { Err(Absent::Corrupt) }
+}
+
+/// Whether a block consists of objects to its end: what a chain is believed by after damage.
+pub(super) fn is_block(bytes: &[u8], page_size: u64) -> bool {
+    let mut any = false;
+    for object in Objects::new(bytes, page_size) {
+        if matches!(object, Object::Damage) {
+            return false;
+        }
+        any = true;
+    }
+    any
+}
+
+enum Object<'b> {
+    Header(u64, u64),
+    /// Where it begins in the block, and its compressed bytes.
+    Page(usize, &'b [u8]),
+    Damage,
+}
+
+struct Objects<'b> {
+    bytes: &'b [u8],
+    at: usize,
+    page_size: u64,
+}
+
+impl<'b> Objects<'b> {
+    const fn new(bytes: &'b [u8], page_size: u64) -> Self {
+        Self { bytes, at: 0, page_size }
+    }
+
+    fn object(&mut self) -> Option<Object<'b>> {
+        let at = self.at;
+        if slice_at(self.bytes, at, 8) == Some(MAGIC) {
+            let (page, pages) = (at.checked_add(8)?, at.checked_add(16)?);
+            self.at = at.checked_add(HEADER)?;
+            return Some(Object::Header(u64_at(self.bytes, page, LE)?, u64_at(self.bytes, pages, LE)?));
+        }
+        let length = u32_at(self.bytes, at, LE)?;
+        if length == 0 || u64::from(length) > self.page_size {
+            return None;
+        }
+        let data = slice_at(self.bytes, at.checked_add(4)?, length.to_usize())?;
+        self.at = at.checked_add(4)?.checked_add(length.to_usize())?;
+        Some(Object::Page(at, data))
+    }
+}
+
+impl<'b> Iterator for Objects<'b> {
+    type Item = Object<'b>;
+
+    fn next(&mut self) -> Option<Object<'b>> {
+        if self.at >= self.bytes.len() {
+            return None;
+        }
+        Some(self.object().unwrap_or_else(|| {
+            self.at = self.bytes.len();
+            Object::Damage
+        }))
+    }
+}
