@@ -5,8 +5,8 @@ use crate::failure::Failure;
 use capture::{Plan, Profile, ThreadChoice};
 use debuginfo::Locator;
 use evidence::Target;
-use platform::elfcore;
-use platform::input::{Input, Kind};
+use platform::input::{Input, Kind, Options};
+use platform::{elfcore, minidump};
 use snapshot_format::Snapshot;
 use snapshot_format::schema::{Attribute, Doubt};
 use std::io::Read;
@@ -112,8 +112,11 @@ pub fn with_target<R>(
     let result = if input.kind().is_kernel_dump() {
         let dump = kernel_dump(input, symbols)?;
         then(&*dump, &mut || {})
+    } else if matches!(input.kind(), Kind::Minidump | Kind::Microdump) {
+        let dump = minidump::from_input(input, &Options::default()).map_err(Failure::new)?;
+        then(&dump, &mut || {})
     } else {
-        let core = elfcore::from_input(input, &elfcore::Options::default()).map_err(Failure::new)?;
+        let core = elfcore::from_input(input, &Options::default()).map_err(Failure::new)?;
         then(&core, &mut || {})
     };
     Ok(Used { result, stop_time_us: None, out_of_time: false })

@@ -42,7 +42,7 @@ pub use convert::{ToU64, ToUsize};
 pub use doubts::{Doubt, Doubts, LIMIT_DOUBTS};
 pub use event::{Access, Event, Signal};
 pub use identity::{Arch, Identity, Origin, Os};
-pub use mapping::{ImageHint, Mapping, Protection};
+pub use mapping::{ImageHint, Mapping, ModuleId, Protection};
 pub use memory::{Extent, Memory, Read, ReadError};
 pub use paged::Paged;
 pub use redacted::Redacted;

@@ -49,3 +49,18 @@ pub struct ImageHint {
     /// Runtime address minus SVMA, when the source states it.
     pub slide: Option<i64>,
 }
+
+/// How symbol stores file an image that the source names, besides its build-id.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct ModuleId {
+    /// Where the image's first byte was mapped: the key to its [`ImageHint`].
+    pub base: Addr,
+    /// The name of the file that holds its debug information, as the linker wrote it: a path or a name.
+    pub debug_file: Option<Arc<str>>,
+    /// The identity of that file as Breakpad writes it: a GUID and an age in hexadecimal, without dashes.
+    pub debug_id: Option<Box<str>>,
+    /// The identity of the image itself: time stamp and size for PE, the build-id for ELF, the UUID for Mach-O.
+    pub code_id: Option<Box<str>>,
+    /// Its version, `major.minor.build.revision`.
+    pub version: Option<Box<str>>,
+}

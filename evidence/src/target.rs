@@ -1,6 +1,6 @@
 //! The one trait: a stopped program or machine.
 
-use crate::{Absent, Doubt, Event, Identity, ImageHint, Mapping, Memory, PhysAddr, Thread, ThreadId};
+use crate::{Absent, Doubt, Event, Identity, ImageHint, Mapping, Memory, ModuleId, PhysAddr, Thread, ThreadId};
 use std::sync::Arc;
 
 /// A fact in the OS's own encoding, e.g. (`"CORE"`, `NT_AUXV`) or (`"VMCOREINFO"`, 0).
@@ -63,6 +63,10 @@ pub trait Target: Send + Sync {
     fn mappings(&self) -> &[Mapping];
     /// Images the source itself names.
     fn images(&self) -> &[ImageHint];
+    /// How symbol stores file the images, where the source says it (minidumps).
+    fn module_ids(&self) -> &[ModuleId] {
+        &[]
+    }
     /// Why it stopped; `None` for a healthy live process.
     fn event(&self) -> Option<&Event>;
     /// Facts in the OS's own encoding.

@@ -25,5 +25,6 @@ pub mod input;
 pub mod kvm;
 pub mod linux_abi;
 pub mod live;
+pub mod minidump;
 
 pub use error::{Error, Refusal};

@@ -26,6 +26,8 @@ pub enum Kind {
     IllumosDump,
     /// A Windows-style minidump, as Breakpad and Crashpad write them.
     Minidump,
+    /// A microdump: Breakpad's form for system logs.
+    Microdump,
     /// An ELF file that is no core: a program, a library, an object file.
     ElfFile,
     /// Nothing at all.
@@ -45,7 +47,13 @@ impl Kind {
             | Self::FreeBsdMinidump
             | Self::FreeBsdDumpDevice
             | Self::IllumosDump => true,
-            Self::Named(_) | Self::UserCore | Self::Minidump | Self::ElfFile | Self::Empty | Self::Unknown => false,
+            Self::Named(_)
+            | Self::UserCore
+            | Self::Minidump
+            | Self::Microdump
+            | Self::ElfFile
+            | Self::Empty
+            | Self::Unknown => false,
         }
     }
 
@@ -62,6 +70,7 @@ impl Kind {
             Self::FreeBsdDumpDevice => "a FreeBSD kernel dump on its device",
             Self::IllumosDump => "an illumos kernel dump",
             Self::Minidump => "a minidump",
+            Self::Microdump => "a microdump",
             Self::ElfFile => "an ELF file that is no core",
             Self::Empty => "an empty file",
             Self::Unknown => "a file of a format not known here",
@@ -126,6 +135,9 @@ pub(super) fn sniff(source: &Source, magics: &[Magic]) -> Kind {
     let trailer = source.bytes(source.len().saturating_sub(FREEBSD_RECORD), 24);
     if starts(b"FreeBSD Kernel Dump\0") || trailer.starts_with(b"FreeBSD Kernel Dump\0") {
         return Kind::FreeBsdDumpDevice;
+    }
+    if crate::minidump::is_microdump(source) {
+        return Kind::Microdump;
     }
     Kind::Unknown
 }

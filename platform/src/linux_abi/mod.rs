@@ -3,6 +3,7 @@
 //! Everything here is a pure function over bytes and works on every host. The byte order is the target's, which is
 //! little-endian for every architecture known here.
 
+pub mod maps;
 pub mod registers;
 pub mod siginfo;
 pub mod xstate;
