@@ -138,6 +138,13 @@ impl<'m> Dwarf<'m> {
         }
     }
 
+    /// Lets go of the file pages that hold names and DIEs, after a pass over a whole unit.
+    pub(crate) fn release_names(&self) {
+        for part in [self.sections.debug_str.reader(), self.sections.debug_info.reader()] {
+            self.file.release(part.slice());
+        }
+    }
+
     /// The ids of all compile and partial units of the debug file, in file order.
     pub fn unit_ids(&self) -> impl Iterator<Item = UnitId> + '_ {
         self.unit_offsets().iter().map(|offset| UnitId { part: Part::Info, offset: *offset })

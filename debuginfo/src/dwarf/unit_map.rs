@@ -96,6 +96,7 @@ impl<'m> Dwarf<'m> {
                     }
                 }
             }
+            self.file.release(self.sections.debug_aranges.reader().slice());
             let named = ranges.iter().map(|(_, unit)| *unit).collect();
             (RangeMap::new(ranges), named)
         })
@@ -132,6 +133,8 @@ impl<'m> Dwarf<'m> {
             // The pages around roots that nobody will look at again.
             if let (Some(first), Some(last)) = (some.first(), some.last()) {
                 self.file.release(self.sections.debug_info.reader().slice().get(*first..*last).unwrap_or_default());
+                self.file.release(self.sections.ranges.debug_rnglists().reader().slice());
+                self.file.release(self.sections.ranges.debug_ranges().reader().slice());
             }
             found
         })

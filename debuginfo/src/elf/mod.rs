@@ -187,6 +187,13 @@ impl ElfFile {
         self.bytes.release(part);
     }
 
+    /// Lets go of the memory behind its symbol tables and their names.
+    pub(crate) fn release_symbols(&self) {
+        for section in self.sections.iter().filter(|s| matches!(s.name(), ".symtab" | ".strtab")) {
+            self.release(self.data_of(section).ok().flatten().unwrap_or_default());
+        }
+    }
+
     /// Its build-id.
     #[must_use]
     pub const fn build_id(&self) -> Option<&BuildId> {

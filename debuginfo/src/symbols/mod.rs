@@ -112,6 +112,10 @@ impl<'m> Symbols<'m> {
             sections.push(stated.code().clone());
             kind = stated.kind();
         }
+        // Reading a table touches every name; later on only a few are wanted.
+        for file in [module.main(), module.debug()].into_iter().flatten() {
+            file.release_symbols();
+        }
         Self { layers, sections, kind, by_name: OnceLock::new() }
     }
 

@@ -8,6 +8,9 @@ use object::elf;
 /// Most symbols of one table: Chromium's debug build has about 3 million.
 const LIMIT_SYMBOLS: usize = 64 << 20;
 
+/// Reading a table touches every name; this many symbols' names are kept in memory meanwhile.
+const SYMBOLS_PER_RELEASE: usize = 1 << 14;
+
 /// One symbol that lies in the image.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Entry<'m> {
@@ -103,6 +106,9 @@ impl<'m> Found<'m> {
 
     pub(super) fn read_raw(&mut self, file: &'m ElfFile, raw: Raw<'m>) {
         for index in 1..raw.len() {
+            if index.is_multiple_of(SYMBOLS_PER_RELEASE) {
+                file.release_symbols();
+            }
             let Some(found) = raw.get(index) else { break };
             let (kind, binding) = (found.info & 0xf, found.info >> 4);
             let kind_known =

@@ -73,7 +73,11 @@ impl<'i, 'm> Types<'i, 'm> {
         if let Some(index) = self.units.get(&key) {
             return index;
         }
-        self.units.insert(key, Box::new(UnitIndex::read(unit)))
+        let index = self.units.insert(key, Box::new(UnitIndex::read(unit)));
+        if let Some(dwarf) = self.info.dwarf(module) {
+            dwarf.release_names();
+        }
+        index
     }
 
     /// The type at `id`, as its DIE has it; [`Kind::Unknown`] when it cannot be read.
