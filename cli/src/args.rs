@@ -99,12 +99,16 @@ pub struct SymbolArgs {
     /// The key file of an encrypted illumos dump (the one that dumpadm -k was given).
     #[arg(long, value_name = "FILE")]
     pub key: Option<PathBuf>,
-    /// A directory with debug files: by build-id, next to binaries as .debug, or by name (repeatable).
+    /// A directory with debug files: by build-id, next to binaries as .debug, by name, or a store of Breakpad symbol
+    /// files (repeatable).
     #[arg(long, value_name = "DIR")]
     pub symbols: Vec<PathBuf>,
     /// Ask the servers of DEBUGINFOD_URLS for what is missing, by build-id.
     #[arg(long)]
     pub debuginfod: bool,
+    /// Ask this server for Breakpad symbol files (NAME/ID/NAME.sym) of modules without debug information (repeatable).
+    #[arg(long, value_name = "URL")]
+    pub symbol_server: Vec<String>,
     /// Prefix for all paths that the source names.
     #[arg(long, value_name = "DIR")]
     pub sysroot: Option<PathBuf>,

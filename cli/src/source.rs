@@ -82,6 +82,7 @@ pub fn locator(symbols: &SymbolArgs, target: &dyn Target) -> Locator {
         } else {
             Vec::new()
         },
+        symbol_servers: symbols.symbol_server.clone(),
         cache: None,
         system: None,
         root: target.identity().root.clone(),

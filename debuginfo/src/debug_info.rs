@@ -4,7 +4,7 @@ use crate::cfi::Cfi;
 use crate::dwarf::{Dwarf, SourceFrame};
 use crate::parallel::parallel;
 use crate::symbols::Symbols;
-use crate::{Error, Module, Modules};
+use crate::{Error, Module, Modules, SymFile};
 use evidence::{Doubt, Doubts, Svma};
 use std::sync::OnceLock;
 
@@ -63,6 +63,12 @@ impl<'m> DebugInfo<'m> {
         Some(self.slots.get(index)?.symbols.get_or_init(|| Symbols::load(module)))
     }
 
+    /// The Breakpad symbol file of a module, where it has no DWARF.
+    #[must_use]
+    pub fn sym_file(&self, index: usize) -> Option<&'m SymFile> {
+        self.module(index)?.sym_file()
+    }
+
     /// Where doubts go.
     #[must_use]
     pub const fn doubts(&self) -> &'m Doubts {
@@ -75,6 +81,17 @@ impl<'m> DebugInfo<'m> {
     #[must_use]
     pub fn resolve(&self, index: usize, at: Svma) -> Vec<SourceFrame> {
         let mut frames = self.dwarf(index).map_or_else(Vec::new, |dwarf| dwarf.resolve(at));
+        let sym_file = if frames.is_empty() { self.sym_file(index) } else { None };
+        if let Some((file, at, bias)) = sym_file.zip(self.module(index)).map(|(file, module)| {
+            let relative = module.to_relative(at);
+            (file, relative, at.0.wrapping_sub(relative))
+        }) {
+            let function = file.function_at(at).is_some();
+            // The exact symbol of an image is better than one of which only the start is known.
+            if function || self.symbols(index).and_then(|s| s.at(Svma(at.wrapping_add(bias)))).is_none() {
+                return file.resolve(at, bias);
+            }
+        }
         // A unit compiled from assembly has lines and no function; a stripped image has neither.
         if frames.last().is_none_or(|outermost| outermost.function.is_none())
             && let Some(symbol) = self.symbols(index).and_then(|s| s.at(at))

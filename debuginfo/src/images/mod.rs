@@ -11,9 +11,9 @@ mod verify;
 
 use crate::dwarf::SplitFiles;
 use crate::elf::ElfFile;
-use crate::locate::{Separate, Supplementary};
+use crate::locate::{Separate, Store, StoreKey, Supplementary};
 use crate::symbols::SymbolTable;
-use crate::{BuildId, Locator};
+use crate::{BuildId, Locator, SymFile};
 pub use backed::Backed;
 pub use code::CodeAt;
 use code::CodeMap;
@@ -43,6 +43,9 @@ pub struct Module {
     problem: Option<String>,
     /// Symbols that no file holds.
     stated: Option<SymbolTable>,
+    /// What symbol stores know it by, where the source says it.
+    store: Option<StoreKey>,
+    sym: OnceLock<Store>,
     locator: Arc<Locator>,
     separate: OnceLock<Separate>,
     supplementary: OnceLock<Supplementary>,
@@ -72,6 +75,8 @@ impl Module {
             verified: Verified::Given,
             problem: None,
             stated: None,
+            store: None,
+            sym: OnceLock::new(),
             locator: Arc::new(locator.clone()),
             separate: debug.map(|file| Separate { file: Some(file), ..Separate::default() }.into()).unwrap_or_default(),
             supplementary: supplementary
@@ -99,6 +104,12 @@ impl Module {
     #[must_use]
     pub const fn to_addr(&self, at: Svma) -> Addr {
         Addr(at.0.wrapping_add(self.slide))
+    }
+
+    /// The address relative to [`Module::base`]: what symbol files state.
+    #[must_use]
+    pub const fn to_relative(&self, at: Svma) -> u64 {
+        self.to_addr(at).0.wrapping_sub(self.base.0)
     }
 
     /// The image file itself (or its copy out of memory, for a vDSO).
@@ -144,6 +155,23 @@ impl Module {
         self.mini.get_or_init(open).as_ref()
     }
 
+    /// Its Breakpad symbol file, looked for on first use, and only where there is no DWARF.
+    #[must_use]
+    pub fn sym_file(&self) -> Option<&SymFile> {
+        self.store_search().file.as_ref()
+    }
+
+    fn store_search(&self) -> &Store {
+        self.sym.get_or_init(|| {
+            let has_dwarf = self.debug().is_some_and(|f| f.section(".debug_info").is_some_and(|s| !s.is_nobits()));
+            let of_build_id = || StoreKey::of_build_id(&self.path, self.build_id.as_ref()?);
+            match self.store.clone().or_else(of_build_id) {
+                Some(key) if !has_dwarf => Store::find(&self.locator, &key, &self.late),
+                _ => Store::default(),
+            }
+        })
+    }
+
     fn separate(&self) -> &Separate {
         self.separate
             .get_or_init(|| Separate::find(&self.locator, &self.path, self.build_id.as_ref(), self.main(), &self.late))
@@ -159,7 +187,9 @@ impl Module {
     /// What failed when files were looked for after the outline was made.
     #[must_use]
     pub fn doubts(&self) -> Vec<Doubt> {
-        self.late.sorted()
+        let mut all = self.late.sorted();
+        all.extend(self.sym.get().and_then(|s| s.file.as_ref()).map_or_else(Vec::new, SymFile::doubts));
+        all
     }
 
     /// The Debian package that would bring its debug information, by dpkg's lists of installed files; `None` on other
@@ -185,6 +215,9 @@ impl Module {
         let supplementary = self.supplementary_search();
         report.supplementary = supplementary.file.as_ref().map(|f| f.path().to_owned());
         report.searched.extend(supplementary.searched.iter().cloned());
+        let store = self.store_search();
+        report.debug = store.file.as_ref().map(|f| f.path().to_owned()).or(report.debug);
+        report.searched.extend(store.searched.iter().cloned());
         crate::locate::judge(self, separate, supplementary, &mut report);
         report
     }

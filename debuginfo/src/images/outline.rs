@@ -401,6 +401,8 @@ impl Finder<'_> {
             searched,
             problem,
             stated: None,
+            store: None,
+            sym: OnceLock::new(),
             locator: Arc::clone(&self.locator),
             separate: OnceLock::new(),
             supplementary: OnceLock::new(),

@@ -4,6 +4,7 @@ use super::code::CodeMap;
 use super::{Module, Modules, Outcome, Verified};
 use crate::dwarf::SplitFiles;
 use crate::elf::ElfFile;
+use crate::locate::StoreKey;
 use crate::symbols::SymbolTable;
 use crate::{BuildId, Locator};
 use evidence::{Addr, Doubts, Mapping};
@@ -31,6 +32,8 @@ pub struct Image {
     pub problem: Option<String>,
     /// Symbols that no file holds.
     pub symbols: Option<SymbolTable>,
+    /// What symbol stores know it by, when the source says it; otherwise its build-id decides.
+    pub store: Option<StoreKey>,
 }
 
 impl Image {
@@ -47,6 +50,7 @@ impl Image {
             searched: Vec::new(),
             problem: None,
             symbols: None,
+            store: None,
         }
     }
 
@@ -63,6 +67,8 @@ impl Image {
             searched: self.searched,
             problem: self.problem,
             stated: self.symbols,
+            store: self.store,
+            sym: OnceLock::new(),
             locator: Arc::clone(locator),
             separate: OnceLock::new(),
             supplementary: OnceLock::new(),

@@ -39,7 +39,7 @@ impl Artefact {
 }
 
 /// The user's cache folder: `$POSTFAULT_CACHE`, `$XDG_CACHE_HOME/postfault` or `~/.cache/postfault`.
-fn cache() -> Option<PathBuf> {
+pub(super) fn cache() -> Option<PathBuf> {
     let variable = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
     variable("POSTFAULT_CACHE")
         .or_else(|| variable("XDG_CACHE_HOME").map(|d| d.join("postfault")))
@@ -92,7 +92,7 @@ fn verified(path: &Path, id: &BuildId) -> Option<ElfFile> {
 }
 
 /// Downloads to `kept`, by way of a temporary file in the same folder; `false` when the server has no such file.
-fn download(url: &str, folder: &Path, kept: &Path) -> Result<bool, String> {
+pub(super) fn download(url: &str, folder: &Path, kept: &Path) -> Result<bool, String> {
     let agent: ureq::Agent = ureq::Agent::config_builder()
         .timeout_recv_response(Some(LIMIT_ANSWER))
         .timeout_connect(Some(LIMIT_ANSWER))

@@ -16,8 +16,10 @@ pub(crate) fn judge(module: &Module, separate: &Separate, alternate: &Supplement
     let tables = [module.main(), module.debug(), module.mini_debug_info()];
     let has_symtab = tables.into_iter().flatten().any(crate::symbols::has_symbols);
     let has_dynsym = module.main().is_some_and(|f| f.dynamic().is_some());
+    let has_sym_file = module.sym_file().is_some();
     report.kind = match (has_dwarf, has_symtab, has_dynsym) {
         (true, ..) => SymbolKind::Dwarf,
+        _ if has_sym_file => SymbolKind::SymFile,
         (_, true, _) => SymbolKind::Symtab,
         (_, _, true) => SymbolKind::Dynsym,
         _ => module.stated_symbols().map_or(SymbolKind::None, SymbolTable::kind),
@@ -28,6 +30,9 @@ pub(crate) fn judge(module: &Module, separate: &Separate, alternate: &Supplement
     }
     let id = module.build_id.as_ref().map_or(String::new(), |id| format!(" (build-id {id})"));
     let give = "give the file with --exe, its folder with --symbols, or use --debuginfod";
+    if has_sym_file {
+        return;
+    }
     if report.problem.is_some() {
         let other = report.searched.iter().any(|(_, o)| matches!(o, Outcome::Mismatch { .. }));
         let what = if other { "the build that ran is needed" } else { "the file is needed" };

@@ -4,6 +4,7 @@ mod alternate;
 mod debuginfod;
 mod judge;
 mod separate;
+mod store;
 
 use crate::BuildId;
 use crate::elf::ElfFile;
@@ -13,6 +14,8 @@ use evidence::Doubts;
 pub(crate) use judge::{debug_package, judge};
 pub(crate) use separate::Separate;
 use std::path::{Path, PathBuf};
+pub(crate) use store::Store;
+pub use store::{StoreKey, breakpad_id};
 
 /// Where files are looked for.
 #[derive(Clone, Debug, Default)]
@@ -27,6 +30,8 @@ pub struct Locator {
     pub symbols: Vec<PathBuf>,
     /// Servers to ask by build-id; empty without `--debuginfod`.
     pub debuginfod: Vec<String>,
+    /// `--symbol-server`: servers with a symbol store of Breakpad files.
+    pub symbol_servers: Vec<String>,
     /// Where downloads are kept; `None`: `$POSTFAULT_CACHE`, `$XDG_CACHE_HOME/postfault` or `~/.cache/postfault`.
     pub cache: Option<PathBuf>,
     /// Where the system keeps debug files; `None`: `/usr/lib/debug`.

@@ -9,9 +9,10 @@ use std::ops::Range;
 /// Most records of one kind that are kept. Chromium's largest symbol files hold two million functions and four million
 /// `STACK CFI INIT` records.
 const LIMIT_RECORDS: usize = 16 << 20;
-/// Most records of overlapping ranges that are looked at for one address. Real overlaps (nested blocks, identical
-/// functions) are a few deep.
+/// Most starts of overlapping ranges that are looked at for one address. Real overlaps are a few deep.
 const LIMIT_OVERLAP: usize = 64;
+/// Most records of one start that are looked at. Linkers fold some hundred identical functions into one.
+pub(super) const LIMIT_SAME: usize = 4096;
 /// Bytes that one piece of the pass covers.
 const PIECE: u64 = 8 << 20;
 
@@ -159,10 +160,17 @@ pub(super) fn key(kind: Kind, mut fields: Fields<'_>) -> Option<(u64, u64)> {
 
 /// The record that covers `at`: of several, the one that starts last; of those, the first of the file.
 pub(super) fn covering(list: &[Entry], at: u64) -> Option<&Entry> {
-    let end = list.partition_point(|e| e.start <= at);
-    let candidates = list.get(end.saturating_sub(LIMIT_OVERLAP)..end)?;
-    let start = candidates.iter().rev().find(|e| at < e.end)?.start;
-    candidates.iter().find(|e| e.start == start && at < e.end)
+    let mut end = list.partition_point(|e| e.start <= at);
+    for _ in 0..LIMIT_OVERLAP {
+        let start = list.get(end.checked_sub(1)?)?.start;
+        let first = list.partition_point(|e| e.start < start);
+        let same = list.get(first..end)?;
+        if let Some(found) = same.iter().take(LIMIT_SAME).find(|e| at < e.end) {
+            return Some(found);
+        }
+        end = first;
+    }
+    None
 }
 
 /// The last record that does not start after `at`; of several of one start, the first of the file.

@@ -35,7 +35,7 @@ use text::{Kind, line};
 /// Largest file read whole (because it is compressed): beyond it, it has to be decompressed on disk first.
 const LIMIT_DECOMPRESSED: u64 = 2 << 30;
 /// Files up to here are indexed at once: it takes some milliseconds, and bisection saves nothing.
-const SMALL: u64 = 1 << 20;
+const SMALL: u64 = 4 << 20;
 /// How many lines may come before the `MODULE` record, and how many `INFO` records are read behind it.
 const LIMIT_HEAD: usize = 256;
 

@@ -4,7 +4,7 @@
 //! number or address. Nothing says that they must be. So what bisection finds is checked against the record itself, and
 //! what it does not find is looked for in the whole file.
 
-use super::index::{Entry, key};
+use super::index::{Entry, LIMIT_SAME, key};
 use super::text::{Kind, kind, line, line_start};
 use evidence::{ToU64, ToUsize};
 
@@ -90,8 +90,6 @@ const fn section(kind: Kind) -> u8 {
 pub(super) fn first_of_its_start(bytes: &[u8], wanted: Kind, found: Entry) -> Entry {
     /// How far back the record before is looked for: identical functions follow each other with all their lines.
     const LIMIT_BACK: u64 = 64 << 10;
-    /// Most records of one start that are gone back over; linkers fold some hundred identical functions into one.
-    const LIMIT_SAME: usize = 4096;
     let start_of_line: &[u8] = match wanted {
         Kind::Func => b"\nFUNC ",
         Kind::CfiInit => b"\nSTACK CFI INIT ",

@@ -1,0 +1,225 @@
+//! Symbol files of others, symbol stores, and symbol servers.
+
+use debuginfo::images::{Image, Outcome, SymbolKind};
+use debuginfo::locate::StoreKey;
+use debuginfo::{BuildId, DebugInfo, Locator, Modules, SymFile};
+use evidence::{Addr, Doubts};
+use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+
+const ID: &str = "BBA6FA10B8AAB33D00000000000000000";
+const SYM: &str = "MODULE Linux x86_64 BBA6FA10B8AAB33D00000000000000000 a b.so\nFILE 0 a.cc\n\
+                   FUNC 1000 10 0 work(int)\n1000 10 7 0\nPUBLIC 2000 0 data_like\n";
+
+fn image() -> Image {
+    let build_id = BuildId::new(&[0x10, 0xfa, 0xa6, 0xbb, 0xaa, 0xb8, 0x3d, 0xb3]);
+    Image { slide: 0x7fff_0000, build_id, ..Image::at("/usr/lib/a b.so", Addr(0x7fff_0000), 0x10000) }
+}
+
+/// What the address 8 bytes into the function is called, and what the symbols are.
+fn name_of(locator: &Locator, image: Image) -> (Option<String>, SymbolKind, Vec<(PathBuf, Outcome)>) {
+    let modules = Modules::of_images(vec![image], &[], locator);
+    let doubts = Doubts::new();
+    let info = DebugInfo::new(&modules, &doubts);
+    let module = &modules.list()[0];
+    let frames = info.resolve(0, module.to_svma(Addr(0x7fff_1008)));
+    let report = module.report();
+    let frame = frames.last();
+    assert_eq!(frame.and_then(|f| f.line), frame.map(|_| 7));
+    assert_eq!(frame.and_then(|f| f.function_start), frame.map(|_| module.to_svma(Addr(0x7fff_1000))));
+    (frame.and_then(|f| f.function.as_deref().map(str::to_owned)), report.kind, report.searched)
+}
+
+#[test]
+fn stores_in_directories() {
+    let folder = tempfile::tempdir().unwrap();
+    let locator = Locator { symbols: vec![folder.path().to_owned()], ..Locator::default() };
+    let place = |path: &str, text: &[u8]| {
+        let path = folder.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let none = name_of(&locator, image());
+    assert_eq!((none.0, none.1), (None, SymbolKind::None));
+    let exact = format!("a b.so/{ID}/a b.so.sym");
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    packed.write_all(SYM.as_bytes()).unwrap();
+    let packed = packed.finish().unwrap();
+    let lower = exact.to_ascii_lowercase();
+    for (path, text) in [
+        (exact.as_str(), SYM.as_bytes()),
+        (&format!("{exact}.gz"), &packed),
+        (&lower, SYM.as_bytes()),
+        ("a b.so.sym", SYM.as_bytes()),
+    ] {
+        let path = place(path, text);
+        let (name, kind, searched) = name_of(&locator, image());
+        assert_eq!((name.as_deref(), kind), (Some("work(int)"), SymbolKind::SymFile), "{path:?}");
+        assert_eq!(searched.last(), Some(&(path.clone(), Outcome::Used)));
+        std::fs::remove_file(path).unwrap();
+    }
+    place(&exact, SYM.replace("BBA6", "BBA7").as_bytes());
+    let (name, kind, searched) = name_of(&locator, image());
+    assert_eq!((name, kind), (None, SymbolKind::None));
+    assert!(searched.iter().any(|(_, o)| matches!(o, Outcome::Mismatch { .. })));
+    // A source that knows the name and the identifier by itself.
+    place(&exact, SYM.as_bytes());
+    let stated = Image { build_id: None, store: StoreKey::new("a b.so", ID), ..image() };
+    assert_eq!(name_of(&locator, stated).0.as_deref(), Some("work(int)"));
+}
+
+/// Answers requests with the bodies for their paths (compressed where the flag says so), else with 404.
+fn serve(bodies: BTreeMap<String, (Vec<u8>, bool)>, times: usize) -> (String, std::thread::JoinHandle<Vec<String>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/store/", listener.local_addr().unwrap());
+    let thread = std::thread::spawn(move || {
+        let mut asked = Vec::new();
+        for stream in listener.incoming().take(times) {
+            let mut stream = stream.unwrap();
+            let mut request = Vec::new();
+            let mut part = [0; 1024];
+            while !request.ends_with(b"\r\n\r\n") {
+                let n = stream.read(&mut part).unwrap();
+                request.extend_from_slice(&part[..n]);
+            }
+            let wanted = String::from_utf8(request).unwrap().split(' ').nth(1).unwrap().to_owned();
+            let (status, body, packed) = match bodies.get(&wanted) {
+                Some((body, packed)) => ("200 OK", &body[..], *packed),
+                None => ("404 Not Found", &b"no"[..], false),
+            };
+            let encoding = if packed { "Content-Encoding: gzip\r\n" } else { "" };
+            let length = body.len();
+            write!(stream, "HTTP/1.1 {status}\r\n{encoding}Content-Length: {length}\r\nConnection: close\r\n\r\n")
+                .unwrap();
+            stream.write_all(body).unwrap();
+            asked.push(wanted);
+        }
+        asked
+    });
+    (url, thread)
+}
+
+#[test]
+fn servers_are_asked_once_and_what_they_say_is_verified_and_kept() {
+    let cache = tempfile::tempdir().unwrap();
+    let locator =
+        |url: String| Locator { symbol_servers: vec![url], cache: Some(cache.path().to_owned()), ..Locator::default() };
+    let exact = format!("/store/a%20b.so/{ID}/a%20b.so.sym");
+    let lower = exact.to_ascii_lowercase();
+    let pack = |text: &str| {
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        packed.write_all(text.as_bytes()).unwrap();
+        packed.finish().unwrap()
+    };
+
+    let (url, server) = serve(BTreeMap::new(), 2);
+    assert_eq!(name_of(&locator(url), image()).0, None);
+    assert_eq!(server.join().unwrap(), [exact.clone(), lower.clone()]);
+
+    let wrong = SYM.replace("BBA6", "BBA7");
+    let (url, server) = serve([(exact.clone(), (wrong.into_bytes(), false))].into(), 2);
+    let (name, _, searched) = name_of(&locator(url), image());
+    assert_eq!(name, None);
+    assert!(searched.iter().any(|(_, o)| matches!(o, Outcome::Mismatch { .. })));
+    server.join().unwrap();
+
+    // In lower case, and compressed on the way.
+    let (url, server) = serve([(lower, (pack(SYM), true))].into(), 2);
+    let (name, kind, _) = name_of(&locator(url), image());
+    assert_eq!((name.as_deref(), kind), (Some("work(int)"), SymbolKind::SymFile));
+    server.join().unwrap();
+    let kept = cache.path().join(format!("symbols/a b.so/{ID}/a b.so.sym"));
+    assert_eq!(std::fs::read_to_string(&kept).unwrap(), SYM);
+    // The server is gone; the kept file serves.
+    assert_eq!(name_of(&locator("http://127.0.0.1:9".into()), image()).0.as_deref(), Some("work(int)"));
+
+    // Compressed, and the server does not say so.
+    std::fs::remove_file(&kept).unwrap();
+    let (url, server) = serve([(exact, (pack(SYM), false))].into(), 1);
+    assert_eq!(name_of(&locator(url), image()).0.as_deref(), Some("work(int)"));
+    server.join().unwrap();
+}
+
+fn files_below(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+        if entry.file_type().unwrap().is_dir() {
+            files_below(&entry.path(), found);
+        } else if entry.path().extension().is_some_and(|e| e == "sym") {
+            found.push(entry.path());
+        }
+    }
+}
+
+/// Functions, lines, symbols and rules of files that Breakpad's own writers made, read here a second time line by line:
+/// every seventh record.
+#[test]
+fn files_of_breakpad_say_what_their_lines_say() {
+    let Some(folder) = testdata::fixtures::fixture("minidump/breakpad/symbols") else { return };
+    let mut files = Vec::new();
+    files_below(&folder, &mut files);
+    assert!(files.len() >= 10, "{files:?}");
+    let (mut functions, mut lines, mut publics, mut rules) = (0, 0, 0, 0);
+    for path in files {
+        let sym = SymFile::open(&path).unwrap();
+        let text = String::from_utf8_lossy(&std::fs::read(&path).unwrap()).into_owned();
+        let hex = |s: &str| u64::from_str_radix(s, 16).unwrap();
+        let mut names = BTreeMap::new();
+        let mut function = None;
+        let mut starts = std::collections::BTreeSet::new();
+        for (n, line) in text.lines().enumerate() {
+            let skip = n % 7 != 0;
+            let words: Vec<&str> = line.split(' ').collect();
+            match words.as_slice() {
+                ["FILE", number, ..] => {
+                    names.insert((*number).to_owned(), words[2..].join(" "));
+                }
+                ["FUNC", start, size, _, ..] => {
+                    let name = words[4..].join(" ");
+                    function = starts.insert(hex(start)).then(|| name.clone());
+                    if let Some(name) = function.as_ref().filter(|_| hex(size) > 0 && !skip) {
+                        let found = sym.function_at(hex(start)).unwrap();
+                        assert_eq!((&*found.name, found.range.start), (name.trim(), hex(start)), "{path:?}");
+                        functions += 1;
+                    }
+                }
+                ["PUBLIC", start, _, ..] if !skip && !starts.contains(&hex(start)) => {
+                    let found = sym.public_at(hex(start)).unwrap();
+                    assert_eq!(found.start, hex(start), "{path:?}");
+                    publics += 1;
+                }
+                ["STACK", "CFI", "INIT", start, size, ..] if hex(size) > 0 && !skip => {
+                    let found = sym.cfi_at(hex(start)).unwrap();
+                    assert_eq!(found.range.start, hex(start), "{path:?}");
+                    assert!(found.rule(".ra").is_some(), "{path:?}: {line}");
+                    rules += 1;
+                }
+                ["STACK", "WIN", _, start, size, ..] if hex(size) > 0 && !skip => {
+                    let found = sym.stack_win_at(hex(start)).unwrap();
+                    assert!(found.range.contains(&hex(start)), "{path:?}");
+                    rules += 1;
+                }
+                [start, size, number, file]
+                    if function.is_some() && !skip && start.chars().all(|c| c.is_ascii_hexdigit()) && hex(size) > 0 =>
+                {
+                    let frames = sym.resolve(hex(start), 0);
+                    let inner = frames.first().unwrap();
+                    let number = number.parse().ok().filter(|n| *n != 0_u32);
+                    assert_eq!(inner.line, number, "{path:?}: {line}");
+                    assert_eq!(
+                        inner.file.as_deref(),
+                        number.and(names.get(*file)).map(String::as_str),
+                        "{path:?}: {line}"
+                    );
+                    lines += 1;
+                }
+                _ => {}
+            }
+        }
+        assert_eq!(sym.doubts(), [], "{path:?}");
+    }
+    println!("{functions} functions, {lines} lines, {publics} symbols, {rules} rules");
+    assert!(functions > 500 && lines > 10_000 && publics > 300 && rules > 2000);
+}
