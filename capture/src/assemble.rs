@@ -91,7 +91,7 @@ pub(crate) fn event(e: &evidence::Event) -> schema::Event {
         thread: e.thread.map(|t| t.0),
         signal: signal.map(|s| i64::from(s.number)),
         code: signal.and_then(|s| s.code).map(i64::from),
-        address: signal.and_then(|s| s.address).map(|a| a.0),
+        address: signal.and_then(|s| s.address).or(e.address).map(|a| a.0),
         access: e.access.map(|a| {
             match a {
                 Access::Read => "read",

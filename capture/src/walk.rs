@@ -3,8 +3,8 @@
 use crate::parallel::for_each_parallel;
 use crate::plan::{Chosen, Plan};
 use debuginfo::DebugInfo;
-use evidence::{Memory, Target, Thread};
-use unwind::Stack;
+use evidence::{Context, Memory, Os, Target, Thread};
+use unwind::{Stack, unwind, unwind_switched};
 
 /// A thread and its frames.
 pub(crate) struct Walked<'t> {
@@ -21,14 +21,16 @@ pub(crate) fn walk<'t>(
     plan: &Plan,
 ) -> Vec<Walked<'t>> {
     let limits = unwind::Limits { frames: plan.frames };
-    let _ = target;
+    // What Linux leaves of a task that it switched out is where a call will return to.
+    let switches = target.identity().os == Os::Linux;
     for_each_parallel(chosen, plan.workers, |c| Walked {
         thread: c.thread,
         faulting: c.faulting,
         stack: if c.thread.registers.known() == 0 {
             Stack { frames: Vec::new(), truncated: Some("no registers were recorded for this thread".into()) }
         } else {
-            unwind::unwind(&c.thread.registers, memory, info, &limits)
+            let unwind = if switches && c.thread.context == Context::Task { unwind_switched } else { unwind };
+            unwind(&c.thread.registers, memory, info, &limits)
         },
     })
 }

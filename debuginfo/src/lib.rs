@@ -29,6 +29,7 @@ pub mod elf;
 mod error;
 pub mod eval;
 pub mod images;
+pub mod kernel;
 pub mod layout;
 pub mod locate;
 #[allow(unsafe_code, reason = "the one module that maps files")]

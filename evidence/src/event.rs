@@ -37,6 +37,8 @@ pub struct Event {
     pub thread: Option<ThreadId>,
     /// The signal that would have killed, or did kill, the process.
     pub signal: Option<Signal>,
+    /// The address that could not be accessed, where no signal carries it: the fault of a kernel.
+    pub address: Option<Addr>,
     /// The access direction, when the source recorded it (a page-fault error code, an exception record).
     pub access: Option<Access>,
     /// The processor's trap number, when recorded.

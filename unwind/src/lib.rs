@@ -21,6 +21,7 @@ mod cfi_step;
 mod code;
 mod expression;
 mod frame_pointer;
+mod orc_step;
 mod scan;
 mod trampoline;
 mod walk;
@@ -95,5 +96,12 @@ impl Default for Limits {
 /// Unwinds one stack.
 #[must_use]
 pub fn unwind(start: &Registers, memory: &dyn Memory, info: &DebugInfo<'_>, limits: &Limits) -> Stack {
-    walk::walk(start, memory, info, limits)
+    walk::walk(start, false, memory, info, limits)
+}
+
+/// Unwinds the stack of a task that was switched out: its program counter is where the call of the switch will return
+/// to (or, for a task that never ran, where it will begin).
+#[must_use]
+pub fn unwind_switched(start: &Registers, memory: &dyn Memory, info: &DebugInfo<'_>, limits: &Limits) -> Stack {
+    walk::walk(start, true, memory, info, limits)
 }

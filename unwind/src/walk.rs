@@ -1,6 +1,6 @@
 //! The walk itself: which method for which frame, and when to stop.
 
-use crate::{Frame, Limits, Stack, Trust, abi, cfi_step, code, frame_pointer, scan, trampoline};
+use crate::{Frame, Limits, Stack, Trust, abi, cfi_step, code, frame_pointer, orc_step, scan, trampoline};
 use code::ReturnTo;
 use debuginfo::DebugInfo;
 use debuginfo::cfi::Row;
@@ -21,6 +21,8 @@ pub(crate) struct Walker<'w, 'm> {
     pub info: &'w DebugInfo<'m>,
     pub arch: Arch,
     pub endian: Endian,
+    /// Whether the images are a kernel's: then the frame of a user program is where its stack ends.
+    pub kernel: bool,
 }
 
 /// The next frame outwards, if there is one.
@@ -76,7 +78,16 @@ impl<'w, 'm> Walker<'w, 'm> {
     }
 
     fn step(&self, frame: &mut Frame) -> Step {
+        if self.kernel && orc_step::is_user(&frame.registers) {
+            return Step::End;
+        }
         let mut lost = None;
+        match self.orc(frame) {
+            orc_step::Step::Caller(caller) => return Step::Caller(self.after_orc(frame, caller)),
+            orc_step::Step::End => return Step::End,
+            orc_step::Step::Lost(why) => lost = Some(why),
+            orc_step::Step::None => {}
+        }
         let by_code = |frame: &Frame| trampoline::interrupted(frame, self);
         let first = if self.arch == Arch::Aarch64 { by_code(frame) } else { None };
         let rules = if first.is_none() { self.rules(frame) } else { None };
@@ -122,6 +133,42 @@ impl<'w, 'm> Walker<'w, 'm> {
         self.guess(frame, lost)
     }
 
+    /// What the kernel's own unwind table says.
+    fn orc(&self, frame: &Frame) -> orc_step::Step {
+        let table = self.info.modules().find(frame.lookup()).and_then(|(_, m)| m.orc());
+        match table.and_then(|orc| orc.at(frame.lookup())) {
+            Some(row) => orc_step::step(&row, &frame.registers, self),
+            None => orc_step::Step::None,
+        }
+    }
+
+    /// The frame that an ORC rule led to. The table knows the stack and frame pointers only; call frame information that
+    /// leads to the same place adds the other registers.
+    fn after_orc(&self, frame: &mut Frame, caller: orc_step::Caller) -> Frame {
+        frame.cfa = Some(caller.cfa);
+        frame.signal_frame = caller.interrupted;
+        let mut registers = caller.registers;
+        if !caller.interrupted
+            && let Some(row) = self.row_at(frame.lookup())
+            && let Ok(same) = cfi_step::step(&row, &frame.registers, self)
+            && (same.cfa, same.return_address) == (caller.cfa, Some(caller.pc))
+            && same.registers.fp() == registers.fp()
+        {
+            registers = same.registers;
+        }
+        let user = orc_step::is_user(&registers);
+        let lookup = if caller.interrupted { caller.pc } else { caller.pc.wrapping_sub(1) };
+        Frame {
+            registers,
+            pc: caller.pc,
+            is_return_address: !caller.interrupted,
+            cfa: None,
+            trust: Trust::Orc,
+            signal_frame: false,
+            suspect: !user && !caller.interrupted && self.info.modules().find(lookup).is_none(),
+        }
+    }
+
     /// The code at an image's entry point: the C library's `_start`, which nobody called. musl's and others' have no
     /// call frame information.
     fn is_entry(&self, frame: &Frame) -> bool {
@@ -148,7 +195,7 @@ impl<'w, 'm> Walker<'w, 'm> {
             })
         };
         if !frame.is_return_address
-            && matches!(self.info.modules().code_at(frame.pc), CodeAt::NotExecutable | CodeAt::Unmapped)
+            && self.is_no_code(frame.pc)
             && let Some((registers, pc)) = self.caller_of_bad_jump(registers)
         {
             return found(registers, pc, Trust::Scan, false);
@@ -172,6 +219,16 @@ impl<'w, 'm> Walker<'w, 'm> {
             frame.pc,
             registers.sp().map_or("an unknown address".into(), |sp| sp.to_string())
         ))
+    }
+
+    /// Whether a program counter cannot have got here by itself. All code of a kernel is in its images, but for what it
+    /// made itself, which has no rules either.
+    fn is_no_code(&self, pc: Addr) -> bool {
+        match self.info.modules().code_at(pc) {
+            CodeAt::NotExecutable | CodeAt::Unmapped => true,
+            CodeAt::Unknown => self.kernel && self.info.modules().find(pc).is_none(),
+            CodeAt::Yes => false,
+        }
     }
 
     /// A call through a null or wild pointer has changed nothing but the program counter and pushed the return address.
@@ -200,15 +257,35 @@ impl<'w, 'm> Walker<'w, 'm> {
     }
 }
 
-pub(crate) fn walk(start: &Registers, memory: &dyn Memory, info: &DebugInfo<'_>, limits: &Limits) -> Stack {
+/// Whether the target is a kernel: only kernels have ORC tables, or images in the upper half of the address space (but
+/// for what a kernel itself puts into every process, whose names are in brackets).
+fn is_kernel(info: &DebugInfo<'_>) -> bool {
+    let upper = |at: Addr| at.0 >> 47 == 0x1_ffff;
+    info.modules().list().iter().any(|m| m.orc().is_some() || (upper(m.base) && !m.path.starts_with('[')))
+}
+
+/// Whether a function starts at `at`: the first thing that a new task runs, which nobody called.
+fn starts_function(at: Addr, info: &DebugInfo<'_>) -> bool {
+    let Some((index, module)) = info.modules().find(at) else { return false };
+    let svma = module.to_svma(at);
+    info.symbols(index).and_then(|s| s.at(svma)).is_some_and(|s| s.start == svma)
+}
+
+pub(crate) fn walk(
+    start: &Registers,
+    switched: bool,
+    memory: &dyn Memory,
+    info: &DebugInfo<'_>,
+    limits: &Limits,
+) -> Stack {
     let Some(pc) = start.pc() else {
         return Stack { frames: Vec::new(), truncated: Some("no program counter was recorded".into()) };
     };
-    let walker = Walker { memory, info, arch: start.arch, endian: Endian::Little };
+    let walker = Walker { memory, info, arch: start.arch, endian: Endian::Little, kernel: is_kernel(info) };
     let mut frame = Frame {
         registers: start.clone(),
         pc,
-        is_return_address: false,
+        is_return_address: switched && !starts_function(pc, info),
         cfa: None,
         trust: Trust::Context,
         signal_frame: false,
@@ -240,8 +317,9 @@ pub(crate) fn walk(start: &Registers, memory: &dyn Memory, info: &DebugInfo<'_>,
         if again {
             break Some(format!("the stack runs in a circle: {} was reached before", frame.pc));
         }
-        let honest =
-            inner.signal_frame || code::judge(frame.pc, walker.arch, memory, info.modules()) == ReturnTo::AfterCall;
+        let honest = inner.signal_frame
+            || (frame.trust == Trust::Orc && !frame.suspect)
+            || code::judge(frame.pc, walker.arch, memory, info.modules()) == ReturnTo::AfterCall;
         if !honest || switches > LIMIT_STACK_SWITCHES {
             break Some(format!("the frame of {} lies below the one it called: the stack is damaged", frame.pc));
         }

@@ -48,10 +48,16 @@ impl CodeMap {
     }
 }
 
-/// For sources without protections: the segment that covers the address decides.
+/// For sources without protections: the segment that covers the address decides, or where stated symbols have code.
 pub(super) fn by_segments(module: &Module, at: Addr) -> CodeAt {
     let svma = module.to_svma(at);
-    let Some(file) = module.main() else { return CodeAt::Unknown };
+    let Some(file) = module.main() else {
+        return match module.stated_symbols().map(|s| s.code().contains(&svma.0)) {
+            Some(true) => CodeAt::Yes,
+            Some(false) => CodeAt::NotExecutable,
+            None => CodeAt::Unknown,
+        };
+    };
     let segment = file.segments().iter().find(|s| svma.offset_from(s.address).is_some_and(|o| o < s.memory_size));
     match segment {
         Some(s) if s.executable => CodeAt::Yes,

@@ -11,6 +11,7 @@ mod verify;
 
 use crate::dwarf::SplitFiles;
 use crate::elf::ElfFile;
+use crate::kernel::Orc;
 use crate::locate::{Separate, Store, StoreKey, Supplementary};
 use crate::symbols::SymbolTable;
 use crate::{BuildId, Locator, SymFile};
@@ -46,6 +47,8 @@ pub struct Module {
     /// What symbol stores know it by, where the source says it.
     store: Option<StoreKey>,
     sym: OnceLock<Store>,
+    /// The unwind table of a Linux kernel or of one of its modules.
+    orc: Option<Orc>,
     locator: Arc<Locator>,
     separate: OnceLock<Separate>,
     supplementary: OnceLock<Supplementary>,
@@ -77,6 +80,7 @@ impl Module {
             stated: None,
             store: None,
             sym: OnceLock::new(),
+            orc: None,
             locator: Arc::new(locator.clone()),
             separate: debug.map(|file| Separate { file: Some(file), ..Separate::default() }.into()).unwrap_or_default(),
             supplementary: supplementary
@@ -122,6 +126,12 @@ impl Module {
     #[must_use]
     pub const fn stated_symbols(&self) -> Option<&SymbolTable> {
         self.stated.as_ref()
+    }
+
+    /// The unwind table of a Linux kernel or of one of its modules.
+    #[must_use]
+    pub const fn orc(&self) -> Option<&Orc> {
+        self.orc.as_ref()
     }
 
     /// How sure it is that [`Module::main`] is what ran.

@@ -403,6 +403,7 @@ impl Finder<'_> {
             stated: None,
             store: None,
             sym: OnceLock::new(),
+            orc: None,
             locator: Arc::clone(&self.locator),
             separate: OnceLock::new(),
             supplementary: OnceLock::new(),

@@ -4,6 +4,7 @@ use super::code::CodeMap;
 use super::{Module, Modules, Outcome, Verified};
 use crate::dwarf::SplitFiles;
 use crate::elf::ElfFile;
+use crate::kernel::Orc;
 use crate::locate::StoreKey;
 use crate::symbols::SymbolTable;
 use crate::{BuildId, Locator};
@@ -34,6 +35,8 @@ pub struct Image {
     pub symbols: Option<SymbolTable>,
     /// What symbol stores know it by, when the source says it; otherwise its build-id decides.
     pub store: Option<StoreKey>,
+    /// A Linux kernel's or module's unwind table.
+    pub orc: Option<Orc>,
 }
 
 impl Image {
@@ -51,6 +54,7 @@ impl Image {
             problem: None,
             symbols: None,
             store: None,
+            orc: None,
         }
     }
 
@@ -69,6 +73,7 @@ impl Image {
             stated: self.symbols,
             store: self.store,
             sym: OnceLock::new(),
+            orc: self.orc,
             locator: Arc::clone(locator),
             separate: OnceLock::new(),
             supplementary: OnceLock::new(),

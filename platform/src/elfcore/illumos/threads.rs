@@ -253,6 +253,6 @@ fn event(parts: &Parts<'_>, arch: Arch, layout: &Layout, notes: &[(&NoteRef, Opt
         access,
         trap_number: trap.filter(|_| signal.address.is_some()),
         error_code: error.filter(|_| fault),
-        message: None,
+        ..Event::default()
     })
 }

@@ -1,0 +1,160 @@
+//! The kernel's loadable modules, as their own structures in memory describe them.
+
+use super::context::Linux;
+use super::image::build_id_of_notes;
+use debuginfo::BuildId;
+use debuginfo::images::{Image, SymbolKind};
+use debuginfo::kernel::{Orc, OrcVersion};
+use debuginfo::symbols::{Stated, SymbolTable};
+use evidence::bytes::{c_str_at, u8_at, u16_at, u32_at, u64_at};
+use evidence::{Addr, ToUsize};
+use std::ops::Range;
+
+/// Most modules: distributions load some hundred.
+const LIMIT_MODULES: usize = 16 << 10;
+/// Most symbols of one module.
+const LIMIT_SYMBOLS: u64 = 1 << 20;
+/// Most bytes of a module's names.
+const LIMIT_NAMES: u64 = 32 << 20;
+/// Largest module: the area for all of them has 1.5 GiB.
+const LIMIT_SIZE: u64 = 1 << 31;
+/// Most note sections of a module.
+const LIMIT_NOTES: u32 = 64;
+/// Bytes of `Elf64_Sym`.
+const ELF_SYMBOL: u64 = 24;
+/// `MODULE_STATE_UNFORMED`: the structure is not filled in.
+const UNFORMED: u64 = 3;
+
+/// A module's place: all of it up to 6.3, its code since.
+struct Place {
+    base: Addr,
+    size: u64,
+    /// Bytes of code from `base` on.
+    text: u64,
+}
+
+fn place(linux: &Linux<'_>, at: Addr) -> Option<Place> {
+    let value = |paths: &[&str]| {
+        let member = linux.fields.first_place("module", paths).ok()?;
+        linux.fields.integer_at(at, &member).ok()
+    };
+    let base = value(&["mem[0].base", "core_layout.base", "module_core"])?;
+    let size = value(&["mem[0].size", "core_layout.size", "core_size"])?;
+    let text = value(&["core_layout.text_size", "core_text_size", "mem[0].size"])?;
+    (base != 0 && size > 0 && size <= LIMIT_SIZE).then_some(Place { base: Addr(base), size, text: text.min(size) })
+}
+
+/// The symbols that the module keeps for kallsyms, by their distance from its base.
+fn symbols(linux: &Linux<'_>, at: Addr, place: &Place) -> Option<SymbolTable> {
+    let kallsyms = linux.fields.pointer(at, "module", "kallsyms").ok().filter(|p| p.0 != 0)?;
+    let value = |member: &str| linux.fields.integer(kallsyms, "mod_kallsyms", member).ok();
+    let (table, strings) = (Addr(value("symtab")?), Addr(value("strtab")?));
+    let count = value("num_symtab")?.min(LIMIT_SYMBOLS);
+    let endian = linux.endian();
+    let raw = linux.bytes(table, count.checked_mul(ELF_SYMBOL)?.to_usize())?;
+    let rows: Vec<&[u8]> = raw.chunks_exact(ELF_SYMBOL.to_usize()).collect();
+    // The class letter has an array of its own since 5.2, before it was in st_info.
+    let classes = value("typetab").filter(|p| *p != 0).and_then(|p| linux.bytes(Addr(p), count.to_usize()));
+    let last = rows.iter().filter_map(|r| u32_at(r, 0, endian)).max()?;
+    let mut names = vec![0; u64::from(last).saturating_add(512).min(LIMIT_NAMES).to_usize()];
+    let (got, _) = linux.memory().read(strings, &mut names);
+    names.truncate(got);
+    let text = place.base.0..place.base.0.saturating_add(place.text);
+    let mut symbols = SymbolTable::new(SymbolKind::Kallsyms, 0..place.text);
+    for (n, row) in rows.iter().enumerate().skip(1) {
+        let class = match &classes {
+            Some(classes) => u8_at(classes, n),
+            None => u8_at(row, 4),
+        };
+        let (Some(name), Some(section), Some(start), Some(size)) =
+            (u32_at(row, 0, endian), u16_at(row, 6, endian), u64_at(row, 8, endian), u64_at(row, 16, endian))
+        else {
+            break;
+        };
+        let inside = Addr(start).offset_from(place.base).filter(|o| *o < place.size);
+        let name = c_str_at(&names, name.to_usize()).filter(|n| !n.is_empty());
+        let (Some(inside), Some(name)) = (inside, name) else { continue };
+        let class = class.unwrap_or(b'?');
+        if section == 0 || matches!(class, b'U' | b'u' | b'a' | b'A') || name.starts_with(".L") {
+            continue;
+        }
+        symbols.push(&Stated {
+            name: &name,
+            start: inside,
+            size: (size > 0).then_some(size),
+            function: text.contains(&start) && matches!(class, b't' | b'T' | b'w' | b'W'),
+            global: class.is_ascii_uppercase(),
+        });
+    }
+    (!symbols.is_empty()).then(|| symbols.finish())
+}
+
+/// The module's build-id: kept by kernels that print it in traces, else in the notes that sysfs shows.
+fn build_id(linux: &Linux<'_>, at: Addr) -> Option<BuildId> {
+    let kept = linux.fields.place("module", "build_id").ok();
+    let kept = kept.and_then(|m| linux.bytes(at.wrapping_add(m.offset), m.size.min(64).to_usize()));
+    if let Some(bytes) = kept.filter(|b| b.iter().any(|b| *b != 0)) {
+        return BuildId::new(&bytes);
+    }
+    let attributes = linux.fields.pointer(at, "module", "notes_attrs").ok().filter(|p| p.0 != 0)?;
+    let count = linux.fields.integer(attributes, "module_notes_attrs", "notes").ok()?;
+    let count = u32::try_from(count).ok()?.min(LIMIT_NOTES);
+    let first = attributes.wrapping_add(linux.offset("module_notes_attrs", "attrs")?);
+    let each = linux.size("bin_attribute")?;
+    (0..count).find_map(|n| {
+        let attribute = first.wrapping_add(each.wrapping_mul(u64::from(n)));
+        let section = linux.fields.pointer(attribute, "bin_attribute", "private").ok()?;
+        let size = linux.fields.integer(attribute, "bin_attribute", "size").ok()?.min(4096);
+        build_id_of_notes(&linux.bytes(section, size.to_usize())?, linux.endian())
+    })
+}
+
+fn orc(linux: &Linux<'_>, at: Addr, version: OrcVersion) -> Option<Orc> {
+    let value = |path: &str| linux.fields.integer(at, "module", path).ok();
+    let count = value("arch.num_orcs").filter(|n| *n > 0)?;
+    let range = |start: u64, width: u64| -> Option<Range<Addr>> {
+        Some(Addr(start)..Addr(start).checked_add(count.checked_mul(width)?)?)
+    };
+    let addresses = range(value("arch.orc_unwind_ip")?, 4)?;
+    let rules = range(value("arch.orc_unwind")?, 6)?;
+    match Orc::read(linux.memory(), &addresses, &rules, Some(version)) {
+        Ok(orc) => Some(orc),
+        Err(why) => {
+            linux.doubt("orc", format!("the unwind table of the module at {at} cannot be used: {why}"));
+            None
+        }
+    }
+}
+
+/// The images of all modules.
+pub(super) fn images(linux: &Linux<'_>, version: Option<OrcVersion>) -> Vec<Image> {
+    let (Some(head), Some(link)) = (linux.symbol("modules"), linux.offset("module", "list")) else {
+        return Vec::new();
+    };
+    let ring = linux.ring(head, link);
+    if let Some(why) = ring.broken {
+        linux.doubt("modules", format!("the list of modules is broken, some are missing: {why}"));
+    }
+    let mut images = Vec::new();
+    for at in ring.elements.into_iter().take(LIMIT_MODULES) {
+        if linux.fields.integer(at, "module", "state") == Ok(UNFORMED) {
+            continue;
+        }
+        let (Ok(name), Some(place)) = (linux.fields.text(at, "module", "name"), place(linux, at)) else {
+            linux.doubt("modules", format!("the module at {at} cannot be read"));
+            continue;
+        };
+        let symbols = symbols(linux, at, &place);
+        if symbols.is_none() {
+            linux.doubt("modules", format!("the symbols of module {name} cannot be read"));
+        }
+        images.push(Image {
+            slide: place.base.0,
+            build_id: build_id(linux, at),
+            symbols,
+            orc: version.and_then(|version| orc(linux, at, version)),
+            ..Image::at(&name, place.base, place.size)
+        });
+    }
+    images
+}

@@ -1,0 +1,238 @@
+//! Every task of the kernel: who it is, what it was doing, where its stack lies.
+//!
+//! Walked by the list of all processes that begins at `init_task`, and each process's list of threads. Names of members
+//! are those of Linux 4.19 to 6.x, newest first.
+
+use super::context::Linux;
+use debuginfo::layout::Member;
+use evidence::Addr;
+use std::collections::HashSet;
+use std::ops::Range;
+
+/// Most tasks: `PID_MAX_LIMIT` is 2^22.
+const LIMIT_TASKS: usize = 4 << 20;
+/// Threads of the idle tasks of all CPUs but the first are numbered from here: they all have the pid 0.
+const IDLE: u64 = 1 << 32;
+
+/// `TASK_*` and `EXIT_*` of `include/linux/sched.h`; the same since 4.14.
+const INTERRUPTIBLE: u64 = 1;
+const UNINTERRUPTIBLE: u64 = 2;
+const STOPPED: u64 = 4;
+const TRACED: u64 = 8;
+const DEAD: u64 = 0x10;
+const ZOMBIE: u64 = 0x20;
+const PARKED: u64 = 0x40;
+const NO_LOAD: u64 = 0x400;
+const LOCK_WAIT: u64 = 0x1000;
+const FROZEN: u64 = 0x8000;
+
+/// A task.
+#[derive(Clone, Debug)]
+pub(super) struct Task {
+    /// Its `task_struct`.
+    pub address: Addr,
+    /// The number of its thread: the pid, and for idle tasks of further CPUs a number above all pids.
+    pub id: u64,
+    pub tgid: Option<u64>,
+    pub parent: Option<u64>,
+    pub name: Option<String>,
+    pub state: Option<&'static str>,
+    pub cpu: Option<u32>,
+    /// Whether it was running on that CPU.
+    pub running: bool,
+    /// Resident bytes.
+    pub resident: Option<u64>,
+    pub stack: Option<Range<Addr>>,
+}
+
+/// Where the members of `task_struct` lie.
+pub(super) struct Places {
+    tasks: Option<u64>,
+    node: Option<u64>,
+    heads: Option<u64>,
+    group: Option<u64>,
+    pid: Option<Member>,
+    tgid: Option<Member>,
+    state: Option<Member>,
+    exit_state: Option<Member>,
+    cpu: Option<Member>,
+    on_cpu: Option<Member>,
+    stack: Option<Member>,
+    stack_size: Option<u64>,
+    parent: Option<Member>,
+    signal: Option<Member>,
+    memory: Option<Member>,
+}
+
+impl Places {
+    pub(super) fn of(linux: &Linux<'_>) -> Self {
+        let first = |paths: &[&str]| linux.fields.first_place("task_struct", paths).ok();
+        let offset = |of: &str, path: &str| linux.fields.layouts.member(of, path).map(|m| m.offset);
+        Self {
+            tasks: offset("task_struct", "tasks"),
+            node: offset("task_struct", "thread_node"),
+            heads: offset("signal_struct", "thread_head"),
+            group: offset("task_struct", "thread_group"),
+            pid: first(&["pid"]),
+            tgid: first(&["tgid"]),
+            state: first(&["__state", "state"]),
+            exit_state: first(&["exit_state"]),
+            cpu: first(&["thread_info.cpu", "cpu"]),
+            on_cpu: first(&["on_cpu"]),
+            stack: first(&["stack"]),
+            stack_size: linux.fields.layouts.size_of("thread_union").filter(|n| n.is_power_of_two()),
+            parent: first(&["real_parent"]),
+            signal: first(&["signal"]),
+            memory: first(&["mm"]),
+        }
+    }
+
+    /// One task.
+    pub(super) fn task(&self, linux: &Linux<'_>, address: Addr) -> Option<Task> {
+        let value = |at: Addr, member: &Option<Member>| linux.fields.integer_at(at, member.as_ref()?).ok();
+        let pid = value(address, &self.pid)?;
+        let stack = value(address, &self.stack).filter(|at| *at != 0).zip(self.stack_size);
+        let parent = value(address, &self.parent).filter(|at| *at != 0);
+        Some(Task {
+            address,
+            id: pid,
+            tgid: value(address, &self.tgid),
+            parent: parent.and_then(|at| value(Addr(at), &self.tgid)),
+            name: linux.fields.text(address, "task_struct", "comm").ok(),
+            state: value(address, &self.state).map(|s| word(s, value(address, &self.exit_state).unwrap_or(0))),
+            cpu: value(address, &self.cpu).and_then(|n| u32::try_from(n).ok()),
+            running: value(address, &self.on_cpu).is_some_and(|n| n != 0),
+            resident: value(address, &self.memory).filter(|at| *at != 0).and_then(|at| resident(linux, Addr(at))),
+            stack: stack.map(|(start, size)| Addr(start)..Addr(start).saturating_add(size)),
+        })
+    }
+
+    /// The threads of a process, its leader among them.
+    fn threads(&self, linux: &Linux<'_>, leader: Addr) -> Vec<Addr> {
+        let signal = self.signal.as_ref().and_then(|m| linux.fields.integer_at(leader, m).ok()).filter(|at| *at != 0);
+        let ring = match (signal, self.heads, self.node, self.group) {
+            (Some(signal), Some(heads), Some(node), _) => linux.ring(Addr(signal).wrapping_add(heads), node),
+            // Before there was a list in the signal structure, threads were linked to their leader.
+            (_, _, _, Some(group)) => linux.ring(leader.wrapping_add(group), group),
+            _ => return vec![leader],
+        };
+        if let Some(why) = ring.broken {
+            linux.doubt("tasks", format!("the threads of the process at {leader} are not all known: {why}"));
+        }
+        let mut threads = ring.elements;
+        if !threads.contains(&leader) {
+            threads.insert(0, leader);
+        }
+        threads
+    }
+
+    /// All tasks but the idle ones, by pid.
+    pub(super) fn all(&self, linux: &Linux<'_>) -> Vec<Task> {
+        let (mut found, broken) = self.listed(linux);
+        if let Some(why) = broken {
+            // What the list lost, the table of pids may still know.
+            let known: HashSet<Addr> = found.iter().copied().collect();
+            let more = super::pids::all(linux);
+            let added: Vec<Addr> = more.into_iter().filter(|at| !known.contains(at)).collect();
+            if added.is_empty() {
+                linux.doubt("tasks", format!("{why}; tasks are missing"));
+            } else {
+                linux.doubt("tasks", format!("{why}; {} tasks were found by the table of pids instead", added.len()));
+            }
+            found.extend(added);
+        }
+        let mut seen: HashSet<Addr> = linux.symbol("init_task").into_iter().collect();
+        let mut numbers = HashSet::new();
+        let mut tasks = Vec::new();
+        for address in found {
+            if !seen.insert(address) {
+                continue;
+            }
+            match self.task(linux, address) {
+                _ if tasks.len() >= LIMIT_TASKS => {
+                    linux.doubt("tasks", format!("more than {LIMIT_TASKS} tasks; the rest is left out"));
+                    break;
+                }
+                Some(task) if task.id < IDLE && numbers.insert(task.id) => tasks.push(task),
+                Some(task) => {
+                    linux.doubt("tasks", format!("the task at {address} has the pid {} of another", task.id));
+                }
+                None => linux.doubt("tasks", format!("the task at {address} cannot be read")),
+            }
+        }
+        tasks.sort_by_key(|t| t.id);
+        tasks
+    }
+
+    /// The tasks by the list of processes, and why it is not all of them.
+    fn listed(&self, linux: &Linux<'_>) -> (Vec<Addr>, Option<String>) {
+        let (Some(init), Some(link)) = (linux.symbol("init_task"), self.tasks) else {
+            let why = "neither the kernel's memory nor its file says where the list of processes is";
+            return (Vec::new(), Some(why.into()));
+        };
+        let ring = linux.ring(init.wrapping_add(link), link);
+        let threads = ring.elements.into_iter().flat_map(|leader| self.threads(linux, leader)).collect();
+        (threads, ring.broken.map(|why| format!("the list of processes is broken: {why}")))
+    }
+
+    /// The idle task of a CPU.
+    pub(super) fn idle(&self, linux: &Linux<'_>, cpu: u32, address: Addr) -> Option<Task> {
+        let task = self.task(linux, address)?;
+        let id = if cpu == 0 { 0 } else { IDLE.saturating_add(u64::from(cpu)) };
+        Some(Task { id, cpu: task.cpu.or(Some(cpu)), ..task })
+    }
+}
+
+/// The state in a word, as `ps` reports it (`task_state_index` in `include/linux/sched.h`).
+fn word(state: u64, exit: u64) -> &'static str {
+    let reported = (state | exit) & (INTERRUPTIBLE | UNINTERRUPTIBLE | STOPPED | TRACED | DEAD | ZOMBIE | PARKED);
+    if state == UNINTERRUPTIBLE | NO_LOAD && exit == 0 {
+        return "idle";
+    }
+    if state & (LOCK_WAIT | FROZEN) != 0 && exit == 0 {
+        return "disk-sleep";
+    }
+    match reported {
+        0 => "running",
+        n if n >= PARKED => "parked",
+        n if n >= ZOMBIE => "zombie",
+        n if n >= DEAD => "dead",
+        n if n >= TRACED => "traced",
+        n if n >= STOPPED => "stopped",
+        n if n >= UNINTERRUPTIBLE => "disk-sleep",
+        _ => "sleeping",
+    }
+}
+
+/// The resident bytes of an address space: file, anonymous and shared pages. Each counter is an `atomic_long_t` up to
+/// 6.1 and a `struct percpu_counter` since 6.2, whose sum may lag behind.
+fn resident(linux: &Linux<'_>, mm: Addr) -> Option<u64> {
+    let mut pages = 0_u64;
+    for name in ["MM_FILEPAGES", "MM_ANONPAGES", "MM_SHMEMPAGES"] {
+        let number = linux.fields.layouts.enumerator(name)?;
+        let paths = [format!("rss_stat[{number}].count"), format!("rss_stat.count[{number}].counter")];
+        let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
+        let member = linux.fields.first_place("mm_struct", &paths).ok()?;
+        let count = linux.fields.integer_at(mm, &member).ok()?.cast_signed();
+        pages = pages.checked_add(u64::try_from(count.max(0)).ok()?)?;
+    }
+    pages.checked_mul(linux.info.page_size())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::word;
+
+    #[test]
+    fn states() {
+        assert_eq!(word(0, 0), "running");
+        assert_eq!(word(1, 0), "sleeping");
+        assert_eq!(word(2, 0), "disk-sleep");
+        assert_eq!(word(0x402, 0), "idle");
+        assert_eq!(word(0x80, 0x20), "zombie");
+        assert_eq!(word(0x80, 0x10), "dead");
+        assert_eq!(word(0x100 | 8, 0), "traced");
+        assert_eq!(word(0x100 | 4, 0), "stopped");
+        assert_eq!(word(0x40, 0), "parked");
+    }
+}
