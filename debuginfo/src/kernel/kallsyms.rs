@@ -247,15 +247,20 @@ impl Kallsyms {
     pub fn table(&self, image: &Range<u64>, text: &Range<u64>, slide: u64) -> SymbolTable {
         let own = |at: u64| at.wrapping_sub(slide);
         let mut table = SymbolTable::new(SymbolKind::Kallsyms, own(text.start)..own(text.end));
+        let mut last = None;
         for symbol in self.iter().filter(|s| s.is_placed() && image.contains(&s.address)) {
             if is_inner_label(symbol.name) {
                 continue;
             }
+            let function = symbol.is_function(text);
+            // Of several names of one function the first counts, as in the kernel's own traces; a symbol of size 0 gives
+            // way to one that has a size.
+            let alias = function && last.replace(symbol.address) == Some(symbol.address);
             table.push(&Stated {
                 name: symbol.name,
                 start: own(symbol.address),
-                size: None,
-                function: symbol.is_function(text),
+                size: alias.then_some(0),
+                function,
                 global: symbol.class.is_ascii_uppercase(),
             });
         }
