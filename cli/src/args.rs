@@ -96,7 +96,8 @@ pub struct SymbolArgs {
     /// The kernel image of a kernel dump: vmlinux, FreeBSD's kernel, illumos's unix.
     #[arg(long, value_name = "FILE")]
     pub kernel: Option<PathBuf>,
-    /// The key file of an encrypted illumos dump (the one that dumpadm -k was given).
+    /// The key of an encrypted kernel dump: the file that dumpadm -k was given (illumos), the RSA private key in PEM or
+    /// DER (FreeBSD).
     #[arg(long, value_name = "FILE")]
     pub key: Option<PathBuf>,
     /// A directory with debug files: by build-id, next to binaries as .debug, by name, or a store of Breakpad symbol

@@ -110,7 +110,14 @@ pub fn with_target<R>(
         Name::Path(path) => Input::open(path).map_err(Failure::new)?,
         Name::Stdin => Input::open(Path::new("-")).map_err(Failure::new)?,
     };
-    let result = if input.kind().is_kernel_dump() {
+    let path = input.name().to_owned();
+    let freebsd =
+        kernel_dumps::freebsd::sibling_key(&path).is_some() || kernel_dumps::freebsd::recognise(&InputBytes(&input));
+    let result = if freebsd {
+        let options = kernel_dumps::freebsd::Options { key: symbols.key.clone(), unpack: Some(&unpack) };
+        let dump = kernel_dumps::freebsd::FreeBsdDump::from_source(&path, Box::new(DumpBytes(input)), &options);
+        then(&dump.map_err(Failure::new)?, &mut || {})
+    } else if input.kind().is_kernel_dump() {
         let dump = kernel_dump(input, symbols)?;
         then(&*dump, &mut || {})
     } else if matches!(input.kind(), Kind::Minidump | Kind::Microdump) {
@@ -142,8 +149,27 @@ pub fn illumos_dump(input: Input, key: Option<&Path>) -> Result<kernel_dumps::il
     kernel_dumps::illumos::IllumosDump::from_source(&path, Box::new(DumpBytes(input)), &options).map_err(Failure::new)
 }
 
+/// Unpacks what is compressed inside of a dump.
+fn unpack(stream: Box<dyn Read + Send>) -> Result<kernel_dumps::freebsd::Unpacked, String> {
+    let input = Input::from_stream(stream, Path::new("the compressed dump")).map_err(|e| e.to_string())?;
+    let doubts = input.doubts().to_vec();
+    Ok(kernel_dumps::freebsd::Unpacked { source: Box::new(DumpBytes(input)), doubts })
+}
+
 /// The bytes of an input, as the kernel dump readers want them.
 struct DumpBytes(Input);
+
+/// The same, of an input that is still to be told.
+struct InputBytes<'i>(&'i Input);
+
+impl kernel_dumps::ReadAt for InputBytes<'_> {
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> std::io::Result<usize> {
+        self.0.read_at(offset, into)
+    }
+    fn size(&self) -> u64 {
+        self.0.size()
+    }
+}
 
 impl kernel_dumps::ReadAt for DumpBytes {
     fn read_at(&self, offset: u64, into: &mut [u8]) -> std::io::Result<usize> {

@@ -24,6 +24,15 @@ pub enum Error {
         /// What was found.
         found: String,
     },
+    /// The dump is encrypted, and what opens it is missing or does not fit.
+    Encrypted {
+        /// The file.
+        path: PathBuf,
+        /// The cipher's name.
+        cipher: &'static str,
+        /// What is wrong, and what to do.
+        why: String,
+    },
     /// The file is a dump of a kind that is known and not read.
     Unsupported {
         /// The file.
@@ -39,6 +48,9 @@ impl fmt::Display for Error {
             Self::Io { path, source } => write!(f, "{}: {source}", path.display()),
             Self::Format { path, offset, expected, found } => {
                 write!(f, "{}: at offset {offset:#x}: expected {expected}, found {found}", path.display())
+            }
+            Self::Encrypted { path, cipher, why } => {
+                write!(f, "{}: is encrypted ({cipher}): {why}", path.display())
             }
             Self::Unsupported { path, what } => {
                 write!(f, "{}: is {what}, which this version does not read", path.display())

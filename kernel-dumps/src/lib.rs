@@ -18,6 +18,7 @@
 )]
 
 mod error;
+pub mod freebsd;
 pub mod illumos;
 pub mod linux;
 mod machine;

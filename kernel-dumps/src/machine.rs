@@ -80,6 +80,11 @@ impl Pages {
         }
     }
 
+    /// The page, not kept: for whoever looks at each page once.
+    pub(crate) fn uncached(&self, number: u64) -> Result<Vec<u8>, Absent> {
+        self.physical.page(number)
+    }
+
     pub(crate) fn runs(&self) -> Vec<Range<u64>> {
         self.physical.runs()
     }
