@@ -51,6 +51,15 @@ pub(crate) const fn strip_signature(arch: Arch, at: Addr) -> Addr {
     }
 }
 
+/// The address that a saved return address stands for: without authentication code, and without ARM's bit 0, which says
+/// that the caller is Thumb code.
+pub(crate) const fn return_address(arch: Arch, at: Addr) -> Addr {
+    match arch {
+        Arch::Arm => Addr(at.0 & !1),
+        _ => strip_signature(arch, at),
+    }
+}
+
 /// Cuts a computed address to the width of the architecture's pointers.
 pub(crate) const fn wrap(arch: Arch, value: u64) -> u64 {
     if arch.pointer_size() == 4 { value & 0xffff_ffff } else { value }

@@ -30,11 +30,13 @@ pub(crate) fn judge(at: Addr, arch: Arch, memory: &dyn Memory, modules: &Modules
 
 /// Whether the instruction before `at` is a call, by its bytes in memory or in the verified file.
 pub(crate) fn follows_call(at: Addr, arch: Arch, memory: &dyn Memory, modules: &Modules) -> ReturnTo {
-    let Some(raw) = bytes_before(at, memory, modules) else { return ReturnTo::Unknown };
+    // ARM marks return addresses into Thumb code by bit 0.
+    let end = if arch == Arch::Arm { Addr(at.0 & !1) } else { at };
+    let Some(raw) = bytes_before(end, memory, modules) else { return ReturnTo::Unknown };
     let call = match arch {
         Arch::X86_64 | Arch::X86 | Arch::Other => is_x86_call(&raw),
         Arch::Aarch64 => is_aarch64_call(&raw),
-        Arch::Arm => return ReturnTo::Unknown,
+        Arch::Arm => is_arm_call(&raw, at.0 & 1 != 0),
     };
     if call { ReturnTo::AfterCall } else { ReturnTo::No }
 }
@@ -88,6 +90,19 @@ fn is_aarch64_call(raw: &[u8; LONGEST_CALL]) -> bool {
     word & 0xfc00_0000 == 0x9400_0000 || word & 0xffff_fc1f == 0xd63f_0000 || word & 0xfeff_f800 == 0xd63f_0800
 }
 
+/// BL and BLX in ARM code and in Thumb code (Arm ARM for ARMv7-A, A8.8.25 and A8.8.26).
+fn is_arm_call(raw: &[u8; LONGEST_CALL], thumb: bool) -> bool {
+    let half = |at| bytes::u16_at(raw, at, bytes::Endian::Little).unwrap_or(0);
+    if thumb {
+        let long = half(4) & 0xf800 == 0xf000 && half(6) & 0xc000 == 0xc000;
+        return long || half(6) & 0xff87 == 0x4780;
+    }
+    let word = bytes::u32_at(raw, 4, bytes::Endian::Little).unwrap_or(0);
+    let conditional = word >> 28 != 0xf;
+    let direct = conditional && word & 0x0f00_0000 == 0x0b00_0000;
+    direct || (conditional && word & 0x0fff_fff0 == 0x012f_ff30) || word & 0xfe00_0000 == 0xfa00_0000
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -131,5 +146,22 @@ mod tests {
             raw[4..].copy_from_slice(&word.to_le_bytes());
             assert_eq!(is_aarch64_call(&raw), call, "{word:#x}");
         }
+    }
+
+    #[test]
+    fn arm_calls() {
+        let check = |code: &[u8], thumb: bool, call: bool| {
+            let mut raw = [0; LONGEST_CALL];
+            raw[LONGEST_CALL - code.len()..].copy_from_slice(code);
+            assert_eq!(is_arm_call(&raw, thumb), call, "{code:02x?}");
+        };
+        check(&0xeb00_0010_u32.to_le_bytes(), false, true); // bl
+        check(&0xe12f_ff33_u32.to_le_bytes(), false, true); // blx r3
+        check(&0xfa00_0010_u32.to_le_bytes(), false, true); // blx label
+        check(&0xe12f_ff1e_u32.to_le_bytes(), false, false); // bx lr
+        check(&[0x00, 0xf0, 0x10, 0xf8], true, true); // bl
+        check(&[0x00, 0xf0, 0x10, 0xe8], true, true); // blx label
+        check(&[0x98, 0x47], true, true); // blx r3
+        check(&[0x70, 0x47], true, false); // bx lr
     }
 }

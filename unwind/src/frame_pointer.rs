@@ -3,7 +3,7 @@
 use crate::abi;
 use crate::code::{ReturnTo, judge};
 use crate::walk::Walker;
-use evidence::{Addr, Arch, Registers, ToU64, ToUsize};
+use evidence::{Addr, Arch, Register, Registers, ToU64, ToUsize};
 
 /// Largest distance between two frame pointers: a frame with megabytes of local arrays exists, one of 64 MiB would
 /// overflow every default stack.
@@ -66,12 +66,10 @@ pub(crate) struct Caller {
 pub(crate) fn step(registers: &Registers, walker: &Walker<'_, '_>) -> Option<Caller> {
     let arch = registers.arch;
     let word = u64::from(arch.pointer_size());
-    let fp = registers.fp()?;
-    let aligned = fp.0 != 0 && fp.0.checked_rem(word) == Some(0);
-    let above = registers.sp().is_none_or(|sp| fp.offset_from(sp).is_some_and(|d| d <= LIMIT_FRAME));
-    if !aligned || !above || arch == Arch::Arm {
-        return None;
+    if arch == Arch::Arm {
+        return step_arm(registers, walker);
     }
+    let fp = registers.fp().filter(|fp| is_record(*fp, registers))?;
     let saved = walker.read_pointer(fp).ok()?;
     let raw = Addr(walker.read_pointer(fp.checked_add(word)?).ok()?);
     let mut pc = raw;
@@ -98,5 +96,95 @@ pub(crate) fn step(registers: &Registers, walker: &Walker<'_, '_>) -> Option<Cal
         outer.set(Registers::sp_register(arch), sp.0);
         cfa = Some(sp);
     }
-    Some(Caller { registers: outer, pc, cfa, unsure: verdict == ReturnTo::Unknown })
+    Some(Caller { registers: outer, pc, cfa, unsure: is_unsure(verdict, pc, walker) })
+}
+
+/// Whether a frame record can be there: aligned, above the stack pointer, not far.
+fn is_record(fp: Addr, registers: &Registers) -> bool {
+    let word = u64::from(registers.arch.pointer_size());
+    let aligned = fp.0 != 0 && fp.0.checked_rem(word) == Some(0);
+    aligned && registers.sp().is_none_or(|sp| fp.offset_from(sp).is_some_and(|d| d <= LIMIT_FRAME))
+}
+
+/// Whether the frame pointer leads to a record of zeros: what a system puts below the first function of a thread.
+pub(crate) fn is_last(registers: &Registers, walker: &Walker<'_, '_>) -> bool {
+    let word = u64::from(registers.arch.pointer_size());
+    let record = registers.fp().filter(|fp| is_record(*fp, registers));
+    let zero = |at: Addr| walker.read_pointer(at).is_ok_and(|w| w == 0);
+    record.is_some_and(|fp| zero(fp) && zero(fp.wrapping_add(word)))
+}
+
+/// Whether a return address whose code is not there is only a number: in an image it is more.
+pub(crate) fn is_unsure(verdict: ReturnTo, pc: Addr, walker: &Walker<'_, '_>) -> bool {
+    verdict == ReturnTo::Unknown && walker.info.modules().find(pc.wrapping_sub(1)).is_none()
+}
+
+/// 32-bit ARM has two frame pointers (r11, and r7 in Thumb code and on Apple's systems) and two layouts: the record
+/// begins at the frame pointer (clang), or ends there (GCC's ARM code: the return address at the frame pointer, the
+/// saved one below it).
+fn step_arm(registers: &Registers, walker: &Walker<'_, '_>) -> Option<Caller> {
+    for number in [Register(11), Register(7)] {
+        let Some(fp) = registers.get(number).map(Addr).filter(|fp| is_record(*fp, registers)) else { continue };
+        let above = fp.checked_add(4)?;
+        for (slot, saved_at) in [(above, fp), (fp, fp.wrapping_sub(4))] {
+            let Some(raw) = walker.read_pointer(slot).ok().filter(|raw| *raw != 0) else { continue };
+            let pc = abi::return_address(Arch::Arm, Addr(raw));
+            let verdict = judge(Addr(raw), Arch::Arm, walker.memory, walker.info.modules());
+            let saved = walker.read_pointer(saved_at).unwrap_or(0);
+            let chained = saved == 0 || Addr(saved).offset_from(fp).is_some_and(|d| d > 0 && d <= LIMIT_FRAME);
+            if verdict == ReturnTo::No || !chained {
+                continue;
+            }
+            let mut outer = walker.thread_state(registers);
+            outer.set(number, saved);
+            outer.set(Registers::pc_register(Arch::Arm), pc.0);
+            let cfa = slot.checked_add(4)?;
+            outer.set(Registers::sp_register(Arch::Arm), cfa.0);
+            return Some(Caller { registers: outer, pc, cfa: Some(cfa), unsure: is_unsure(verdict, pc, walker) });
+        }
+    }
+    None
+}
+
+/// The caller of an interrupted function that has not saved the link register yet, or never will.
+///
+/// The link register is stale where the function has made a call: it then points into the function itself, or at what
+/// the frame record holds as well. Without symbols that tell functions apart, an address near the program counter is
+/// taken for a stale one.
+pub(crate) fn caller_of_leaf(registers: &Registers, walker: &Walker<'_, '_>) -> Option<(Registers, Addr)> {
+    /// Most code of one function before or behind the program counter, where no symbol tells where it ends.
+    const NEAR: u64 = 256;
+    let arch = registers.arch;
+    let raw = Addr(registers.get(abi::link_register(arch)?)?);
+    let pc = abi::return_address(arch, raw);
+    let here = registers.pc()?;
+    let record = registers.fp().filter(|fp| is_record(*fp, registers));
+    let saved = record.and_then(|fp| walker.read_pointer(fp.checked_add(arch.pointer_size().into())?).ok());
+    let known = |at: Addr| {
+        let (index, module) = walker.info.modules().find(at)?;
+        let frames = walker.info.resolve(index, module.to_svma(at));
+        frames.last()?.function_start.map(|start| (index, start))
+    };
+    let same = match (known(here), known(pc.wrapping_sub(1))) {
+        (Some(a), Some(b)) => a == b,
+        _ => here.0.abs_diff(pc.0) < NEAR,
+    };
+    let in_record = saved.is_some_and(|s| abi::return_address(arch, Addr(s)) == pc);
+    if pc.0 == 0 || same || in_record {
+        return None;
+    }
+    if judge(raw, arch, walker.memory, walker.info.modules()) == ReturnTo::No
+        && judge(pc, arch, walker.memory, walker.info.modules()) == ReturnTo::No
+    {
+        return None;
+    }
+    let mut outer = Registers::new(arch);
+    for (register, value) in registers.iter().filter(|(r, _)| abi::is_preserved(arch, *r)) {
+        outer.set(register, value);
+    }
+    outer.set(Registers::pc_register(arch), pc.0);
+    if let Some(sp) = registers.sp() {
+        outer.set(Registers::sp_register(arch), sp.0);
+    }
+    Some((outer, pc))
 }

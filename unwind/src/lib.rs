@@ -23,6 +23,7 @@ mod expression;
 mod frame_pointer;
 mod orc_step;
 mod scan;
+mod sym_step;
 mod trampoline;
 mod walk;
 

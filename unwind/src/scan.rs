@@ -1,12 +1,22 @@
 //! The last resort: the next word up the stack that looks like a return address.
 
+use crate::abi;
 use crate::code::{ReturnTo, direct_target, judge};
+use crate::frame_pointer::is_unsure;
 use crate::walk::Walker;
-use evidence::{Addr, Registers, ToU64, ToUsize, bytes};
+use debuginfo::SymFile;
+use evidence::{Addr, Arch, Registers, ToU64, ToUsize, bytes};
 
 /// Bytes of stack that are searched for one frame. Frames above 16 KiB are rare, and the further the search goes, the
 /// likelier it finds the remains of a call that has long returned.
 const LIMIT_SCAN: u64 = 16 << 10;
+/// Words that are searched where code bytes are missing, so that any address of an image looks like a return address:
+/// what lies further up is likelier to be a remainder. More for the innermost frame, which may be in the middle of
+/// pushing.
+const LIMIT_BLIND: u64 = 40;
+const LIMIT_BLIND_INNERMOST: u64 = 160;
+/// Headers at the start of an image, which no code precedes.
+const HEADERS: u64 = 0x400;
 /// Bytes read at a time.
 const CHUNK: usize = 1024;
 
@@ -20,6 +30,34 @@ pub(crate) struct Caller {
     pub unsure: bool,
 }
 
+/// Whether addresses may be taken whose code cannot be looked at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Blind {
+    No,
+    Innermost,
+    Outer,
+}
+
+/// How many words up the stack an address counts whose code cannot be looked at: none in an image's headers, more where
+/// a symbol file lists a function there.
+fn blind_reach(pc: Addr, blind: Blind, walker: &Walker<'_, '_>) -> u64 {
+    let words = match blind {
+        Blind::No => return 0,
+        Blind::Innermost => LIMIT_BLIND_INNERMOST,
+        Blind::Outer => LIMIT_BLIND,
+    };
+    let at = pc.wrapping_sub(1);
+    let Some((index, module)) = walker.info.modules().find(at) else { return words };
+    let relative = module.to_relative(module.to_svma(at));
+    let listed = |f: &SymFile| f.function_at(relative).is_some() || f.public_at(relative).is_some();
+    match walker.info.sym_file(index) {
+        Some(file) if listed(file) => LIMIT_BLIND_INNERMOST,
+        Some(_) => 0,
+        None if relative < HEADERS => 0,
+        None => words,
+    }
+}
+
 /// The name of the function at an address, without the mark of a stub.
 fn function_at(at: Addr, walker: &Walker<'_, '_>) -> Option<String> {
     let (index, module) = walker.info.modules().find(at)?;
@@ -31,11 +69,12 @@ fn function_at(at: Addr, walker: &Walker<'_, '_>) -> Option<String> {
 ///
 /// Stacks are full of return addresses of calls that returned long ago. One whose call names another function than the
 /// one that is being left is such a remainder (or the caller of a tail call): it is taken only if no other follows.
-pub(crate) fn step(registers: &Registers, from: Addr, walker: &Walker<'_, '_>) -> Option<Caller> {
+pub(crate) fn step(registers: &Registers, from: Addr, blind: Blind, walker: &Walker<'_, '_>) -> Option<Caller> {
     let arch = registers.arch;
     let word = u64::from(arch.pointer_size());
     let mut at = Addr(from.0.checked_next_multiple_of(word)?);
     let end = at.saturating_add(LIMIT_SCAN);
+    let start = at;
     let mut raw = [0; CHUNK];
     let callee = registers.pc().and_then(|pc| function_at(pc, walker));
     let mut second = None;
@@ -49,19 +88,31 @@ pub(crate) fn step(registers: &Registers, from: Addr, walker: &Walker<'_, '_>) -
             if offset.to_u64().saturating_add(word) > got.to_u64() || value == 0 {
                 continue;
             }
-            let verdict = judge(Addr(value), arch, walker.memory, walker.info.modules());
+            let mut pc = Addr(value);
+            let mut verdict = judge(pc, arch, walker.memory, walker.info.modules());
+            let stripped = abi::return_address(arch, pc);
+            if verdict == ReturnTo::No && stripped != pc && arch == Arch::Aarch64 {
+                verdict = judge(stripped, arch, walker.memory, walker.info.modules());
+            }
             if verdict == ReturnTo::No {
                 continue;
             }
+            pc = stripped;
             let slot = at.saturating_add(offset.to_u64());
+            if verdict == ReturnTo::Unknown {
+                let reach = blind_reach(pc, blind, walker).saturating_mul(word);
+                if slot.offset_from(start).is_none_or(|d| d >= reach) {
+                    continue;
+                }
+            }
             let cfa = slot.saturating_add(word);
             let mut outer = walker.thread_state(registers);
-            outer.set(Registers::pc_register(arch), value);
+            outer.set(Registers::pc_register(arch), pc.0);
             outer.set(Registers::sp_register(arch), cfa.0);
             if let Some(fp) = frame_pointer(registers, slot, walker) {
                 outer.set(Registers::fp_register(arch), fp);
             }
-            let mut caller = Caller { registers: outer, pc: Addr(value), cfa, unsure: verdict == ReturnTo::Unknown };
+            let mut caller = Caller { registers: outer, pc, cfa, unsure: is_unsure(verdict, pc, walker) };
             let target = direct_target(caller.pc, arch, walker.memory, walker.info.modules());
             let called = target.and_then(|t| function_at(t, walker));
             if called.is_none() || callee.is_none() || called == callee {

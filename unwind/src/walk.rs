@@ -1,6 +1,6 @@
 //! The walk itself: which method for which frame, and when to stop.
 
-use crate::{Frame, Limits, Stack, Trust, abi, cfi_step, code, frame_pointer, orc_step, scan, trampoline};
+use crate::{Frame, Limits, Stack, Trust, abi, cfi_step, code, frame_pointer, orc_step, scan, sym_step, trampoline};
 use code::ReturnTo;
 use debuginfo::DebugInfo;
 use debuginfo::cfi::Row;
@@ -77,7 +77,7 @@ impl<'w, 'm> Walker<'w, 'm> {
         row
     }
 
-    fn step(&self, frame: &mut Frame) -> Step {
+    fn step(&self, frame: &mut Frame, inner: Option<&Frame>) -> Step {
         if self.kernel && orc_step::is_user(&frame.registers) {
             return Step::End;
         }
@@ -123,6 +123,23 @@ impl<'w, 'm> Walker<'w, 'm> {
                         trust: Trust::Cfi,
                         signal_frame: false,
                         suspect,
+                    });
+                }
+                Err(why) => lost = Some(why),
+            }
+        } else if let Some(found) = sym_step::step(frame, inner, self) {
+            match found {
+                Ok(caller) => {
+                    frame.cfa = Some(caller.cfa);
+                    let Some(pc) = caller.return_address.filter(|pc| pc.0 != 0) else { return Step::End };
+                    return Step::Caller(Frame {
+                        registers: caller.registers,
+                        pc,
+                        is_return_address: true,
+                        cfa: None,
+                        trust: Trust::Cfi,
+                        signal_frame: false,
+                        suspect: false,
                     });
                 }
                 Err(why) => lost = Some(why),
@@ -200,6 +217,11 @@ impl<'w, 'm> Walker<'w, 'm> {
         {
             return found(registers, pc, Trust::Scan, false);
         }
+        if !frame.is_return_address
+            && let Some((registers, pc)) = frame_pointer::caller_of_leaf(registers, self)
+        {
+            return found(registers, pc, Trust::FramePointer, false);
+        }
         if !frame.suspect
             && frame_pointer::sets_frame_pointer(frame.pc, self.arch, self).unwrap_or(true)
             && let Some(caller) = frame_pointer::step(registers, self)
@@ -207,8 +229,17 @@ impl<'w, 'm> Walker<'w, 'm> {
             frame.cfa = caller.cfa;
             return found(caller.registers, caller.pc, Trust::FramePointer, caller.unsure);
         }
+        if frame.trust == Trust::FramePointer && frame_pointer::is_last(registers, self) {
+            return Step::End;
+        }
+        // Behind a chain that has ended only what is proven counts.
+        let blind = match frame.trust {
+            Trust::FramePointer if registers.fp() == Some(Addr(0)) => scan::Blind::No,
+            Trust::Context => scan::Blind::Innermost,
+            _ => scan::Blind::Outer,
+        };
         if let Some(sp) = registers.sp()
-            && let Some(caller) = scan::step(registers, sp, self)
+            && let Some(caller) = scan::step(registers, sp, blind, self)
         {
             frame.cfa = Some(caller.cfa);
             return found(caller.registers, caller.pc, Trust::Scan, caller.unsure);
@@ -243,7 +274,7 @@ impl<'w, 'm> Walker<'w, 'm> {
         let pc = match abi::link_register(self.arch) {
             Some(link) => {
                 outer.set(Registers::sp_register(self.arch), sp.0);
-                abi::strip_signature(self.arch, Addr(registers.get(link)?))
+                abi::return_address(self.arch, Addr(registers.get(link)?))
             }
             None => {
                 let word = u64::from(self.arch.pointer_size());
@@ -294,7 +325,7 @@ pub(crate) fn walk(
     let mut frames = Vec::new();
     let (mut switches, mut scanned) = (0_usize, 0_usize);
     let truncated = loop {
-        let step = walker.step(&mut frame);
+        let step = walker.step(&mut frame, frames.last());
         frames.push(frame);
         frame = match step {
             Step::End => break None,

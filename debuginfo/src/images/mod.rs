@@ -4,6 +4,7 @@ mod backed;
 mod code;
 mod in_memory;
 mod link_map;
+mod minidump;
 mod outline;
 mod report;
 mod stated;
@@ -18,7 +19,7 @@ use crate::{BuildId, Locator, SymFile};
 pub use backed::Backed;
 pub use code::CodeAt;
 use code::CodeMap;
-use evidence::{Addr, Doubt, Doubts, Memory, Svma, Target};
+use evidence::{Addr, Doubt, Doubts, Memory, Origin, Svma, Target};
 pub use report::{FileReport, Outcome, SymbolKind, Verified};
 pub use stated::Image;
 use std::ops::Range;
@@ -267,6 +268,9 @@ impl Modules {
     /// Finds the images of `target`, opens their files through `locator`, and verifies them against `memory`.
     #[must_use]
     pub fn outline(target: &dyn Target, memory: &dyn Memory, locator: &Locator, doubts: &Doubts) -> Self {
+        if target.identity().origin == Origin::Minidump {
+            return minidump::outline(target, memory, locator, doubts);
+        }
         let mut list = outline::outline(target, memory, locator, doubts);
         list.sort_by_key(|m| (m.base, m.size));
         Self { list, code: CodeMap::new(target.mappings()) }
