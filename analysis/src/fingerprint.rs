@@ -30,10 +30,14 @@ pub fn fingerprint(snapshot: &Snapshot) -> Option<Fingerprint> {
 
 /// As [`fingerprint`], with the findings already made.
 pub(crate) fn of(snapshot: &Snapshot, findings: &[Finding]) -> Option<Fingerprint> {
-    let view = View::new(snapshot);
-    view.thread?;
     let class = findings.first().map_or("", |f| f.class.as_str());
-    let frames = names(&view, class);
+    let frames = if crate::kernel::is_kernel(snapshot) {
+        crate::kernel::names(snapshot, findings)
+    } else {
+        let view = View::new(snapshot);
+        view.thread?;
+        names(&view, class)
+    };
     if frames.is_empty() {
         return None;
     }

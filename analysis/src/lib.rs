@@ -23,6 +23,7 @@ mod fingerprint;
 mod fold;
 mod groups;
 mod instruction;
+mod kernel;
 mod machinery;
 pub mod names;
 pub mod signals;
@@ -33,6 +34,7 @@ mod words;
 
 pub use fingerprint::{FRAMES, fingerprint};
 pub use groups::{LIMIT_GROUP_FRAMES, StackGroup, Wait, sentence, stack_groups};
+pub use kernel::snapshot_of_log;
 
 use snapshot_format::Snapshot;
 use snapshot_format::schema::{Evidence, Finding};
@@ -70,8 +72,8 @@ pub fn analyse(snapshot: &mut Snapshot) {
 /// The findings with their grounds, strongest first. The `finding` of each [`Evidence`] is the finding's own index.
 #[must_use]
 pub fn classify(snapshot: &Snapshot) -> Vec<(Finding, Vec<Evidence>)> {
-    let case = case::Case::new(snapshot);
-    let verdicts = classes::judge(&case);
+    let verdicts =
+        if kernel::is_kernel(snapshot) { kernel::judge(snapshot) } else { classes::judge(&case::Case::new(snapshot)) };
     let mut rows = Vec::new();
     for (row, verdict) in (0_u32..).zip(verdicts) {
         let (finding, grounds) = verdict.rows();
@@ -84,6 +86,9 @@ pub fn classify(snapshot: &Snapshot) -> Vec<(Finding, Vec<Evidence>)> {
 /// memory access failed.
 #[must_use]
 pub fn access(snapshot: &Snapshot) -> Option<&'static str> {
+    if kernel::is_kernel(snapshot) {
+        return None;
+    }
     let case = case::Case::new(snapshot);
     // What a handler interrupted is not what the event reports.
     if case.view.interrupted {

@@ -48,6 +48,22 @@ impl Verdict {
         }
     }
 
+    /// A fatal finding about a thread, to be filled.
+    pub(crate) fn about(thread: Option<u64>, class: &str, confidence: f64) -> Self {
+        Self {
+            finding: Finding {
+                class: class.to_owned(),
+                severity: "fatal".to_owned(),
+                security: Security::None.word().to_owned(),
+                confidence,
+                thread,
+                frame: None,
+                text: String::new(),
+            },
+            grounds: Vec::new(),
+        }
+    }
+
     pub(crate) fn class(&self) -> &str {
         &self.finding.class
     }

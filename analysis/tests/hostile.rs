@@ -186,3 +186,24 @@ fn long_names_and_deep_stacks_take_linear_time() {
     common::check("deep", crash.clone(), "stack-overflow");
     assert_eq!(analysis::stack_groups(&crash.0).len(), 1);
 }
+
+proptest! {
+    /// Consoles that were cut, mixed and overwritten.
+    #[test]
+    fn any_console_is_judged(pieces in proptest::collection::vec((0_usize..24, ".{0,12}", 0_u64..u64::MAX), 0..40)) {
+        const LINES: [&str; 24] = [
+            "BUG: kernel NULL pointer dereference, address: ", "general protection fault: 0000 [#1]", "Oops: 0002 [#",
+            "RIP: 0010:", "RIP: 0010:f+0x1/0x2 [", "CPU: 1 PID: ", "Comm: ", "Call Trace:", " ? f+0x", " f+0x1/0x2 [m]",
+            "Kernel panic - not syncing: ", "INFO: task a:", " blocked for more than ", "list_del corruption",
+            "rcu: INFO: rcu_preempt detected stalls on CPUs/tasks: {", "rcu: 1-....: (2 ticks this GP)",
+            "NMI backtrace for cpu ", "watchdog: BUG: soft lockup - CPU#", "kernel BUG at ", "---[ end trace",
+            "Fatal trap 12: ", "fault virtual address = ", "panic[cpu0]/thread=1: BAD TRAP: type=e addr=", "[  1.5] <",
+        ];
+        let text: String = pieces.iter().map(|(i, more, n)| format!("{}{more}{n:x}\n", LINES[*i])).collect();
+        let mut snapshot = analysis::snapshot_of_log(&text);
+        analysis::analyse(&mut snapshot);
+        let first = (snapshot.findings.clone(), snapshot.fingerprint.clone());
+        analysis::analyse(&mut snapshot);
+        prop_assert_eq!(first, (snapshot.findings, snapshot.fingerprint));
+    }
+}

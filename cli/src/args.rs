@@ -38,6 +38,7 @@ pub enum Command {
     #[command(after_help = "Examples:\n  \
         postfault bt --pid 4711\n  \
         postfault bt core.4711 --locals --threads faulting\n  \
+        postfault bt --log console.txt\n  \
         postfault bt --pid 4711 --json | jq '.threads[0].frames[].function'")]
     Bt(Bt),
     /// Show a section of a snapshot (or of any other source).
@@ -145,6 +146,9 @@ pub struct SourceArgs {
     /// A live process.
     #[arg(long, value_name = "N")]
     pub pid: Option<u64>,
+    /// A kernel's log: a serial console, dmesg's output, a pasted oops.
+    #[arg(long, value_name = "FILE")]
+    pub log: Option<PathBuf>,
     /// A core, dump or snapshot (told by content, compressed or not), or - for standard input.
     #[arg(value_name = "SOURCE")]
     pub source: Option<PathBuf>,

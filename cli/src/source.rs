@@ -22,11 +22,16 @@ pub enum Name {
     Path(PathBuf),
     /// Standard input.
     Stdin,
+    /// A kernel's log.
+    Log(PathBuf),
 }
 
 impl Name {
     /// From `--pid N` or a path; clap has made sure that it is exactly one of them.
     pub fn from_args(args: &SourceArgs) -> Self {
+        if let Some(log) = &args.log {
+            return Self::Log(log.clone());
+        }
         match (args.pid, &args.source) {
             (Some(pid), _) => Self::Pid(pid, None),
             (None, Some(path)) => Self::from_path(path),
@@ -46,7 +51,7 @@ impl Name {
     pub fn describe(&self) -> String {
         match self {
             Self::Pid(pid, _) => format!("process {pid}"),
-            Self::Path(path) => path.display().to_string(),
+            Self::Path(path) | Self::Log(path) => path.display().to_string(),
             Self::Stdin => "standard input".to_owned(),
         }
     }
@@ -108,6 +113,12 @@ pub fn with_target<R>(
     let input = match name {
         Name::Pid(pid, budget) => return live(*pid, *budget, then),
         Name::Path(path) => Input::open(path).map_err(Failure::new)?,
+        Name::Log(path) => {
+            return Err(Failure::new(format!(
+                "{}: a log has no memory and no images; `bt --log` and `capture --log` say what it tells",
+                path.display()
+            )));
+        }
         Name::Stdin => Input::open(Path::new("-")).map_err(Failure::new)?,
     };
     let path = input.name().to_owned();
@@ -218,6 +229,12 @@ pub fn snapshot(name: &Name, symbols: &SymbolArgs, plan: &Plan) -> Result<Snapsh
 
 /// [`snapshot`], without what `profile` hides.
 pub fn redacted(name: &Name, symbols: &SymbolArgs, plan: &Plan, profile: Profile) -> Result<Snapshot, Failure> {
+    if let Name::Log(path) = name {
+        let mut snapshot = log(path)?;
+        capture::redact(&mut snapshot, profile);
+        analysis::analyse(&mut snapshot);
+        return Ok(snapshot);
+    }
     if let Name::Path(path) = name
         && is_snapshot(path)?
     {
@@ -250,6 +267,30 @@ pub fn redacted(name: &Name, symbols: &SymbolArgs, plan: &Plan, profile: Profile
     }
     capture::redact(&mut snapshot, profile);
     analysis::analyse(&mut snapshot);
+    Ok(snapshot)
+}
+
+/// Largest log that is read: a console that was captured for months.
+const LIMIT_LOG: u64 = 256 << 20;
+
+/// A kernel's log as a snapshot.
+fn log(path: &Path) -> Result<Snapshot, Failure> {
+    let fail = |e: std::io::Error| Failure::new(format!("{}: {e}", path.display()));
+    let mut bytes = Vec::new();
+    let read: Box<dyn Read> = if path == Path::new("-") {
+        Box::new(std::io::stdin())
+    } else {
+        Box::new(std::fs::File::open(path).map_err(fail)?)
+    };
+    read.take(LIMIT_LOG).read_to_end(&mut bytes).map_err(fail)?;
+    let mut snapshot = analysis::snapshot_of_log(&String::from_utf8_lossy(&bytes));
+    if snapshot.threads.is_empty() {
+        snapshot.doubts.push(Doubt {
+            what: "log".to_owned(),
+            address: None,
+            why: "no report of a kernel's death or complaint was recognised in it".to_owned(),
+        });
+    }
     Ok(snapshot)
 }
 

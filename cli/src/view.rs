@@ -41,6 +41,12 @@ impl<'s> View<'s> {
         Self { snapshot, roots, children, registers, first_with_stack }
     }
 
+    /// Whether frames have addresses: those that a log prints have none.
+    #[must_use]
+    pub fn knows_addresses(&self) -> bool {
+        self.snapshot.identity.origin != "log"
+    }
+
     /// The frames of a thread, innermost first.
     #[must_use]
     pub fn frames(&self, thread: &Thread) -> &'s [Frame] {

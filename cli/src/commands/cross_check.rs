@@ -20,8 +20,10 @@ pub fn run(args: &CrossCheck) -> Result<Outcome, Failure> {
             Subject::Pid(u32::try_from(*pid).map_err(|_| Failure::Usage(format!("there is no process {pid}")))?)
         }
         source::Name::Path(path) => Subject::Core(path.clone()),
-        source::Name::Stdin => {
-            return Err(Failure::Usage("other tools cannot read standard input; name a file or --pid N".to_owned()));
+        source::Name::Stdin | source::Name::Log(_) => {
+            return Err(Failure::Usage(
+                "other tools cannot read standard input or a log; name a file or --pid N".to_owned(),
+            ));
         }
     };
     let peers = peers(&args.with)?;

@@ -77,7 +77,8 @@ impl Serialize for RegisterMap<'_> {
 #[derive(Serialize)]
 struct Frame<'v> {
     index: u32,
-    pc: Hex,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pc: Option<Hex>,
     #[serde(skip_serializing_if = "Option::is_none")]
     function: Option<&'v str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -109,7 +110,7 @@ impl<'v> Frame<'v> {
         let module = view.module(f);
         Self {
             index,
-            pc: Hex(f.pc),
+            pc: view.knows_addresses().then_some(Hex(f.pc)),
             function: f.function.as_deref(),
             linkage_name: f.linkage_name.as_deref(),
             offset: f.offset,

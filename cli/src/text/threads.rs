@@ -129,7 +129,7 @@ fn frame(out: &mut dyn Write, view: &View<'_>, index: usize, f: &Frame) -> io::R
     write!(out, "  {:<4}", format!("#{index}"))?;
     if f.inline {
         write!(out, "{DIM}{:<18}{DIM:#} ", "[inlined]")?;
-    } else {
+    } else if view.knows_addresses() {
         write!(out, "{DIM}{:#018x}{DIM:#} ", f.pc)?;
     }
     match &f.function {

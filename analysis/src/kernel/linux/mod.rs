@@ -1,0 +1,10 @@
+//! Linux: what the log reports, and what it adds up to.
+
+mod parse;
+mod report;
+mod title;
+mod verdict;
+
+pub(crate) use parse::reports;
+pub(crate) use report::{Kind, Report, TraceLine};
+pub(crate) use verdict::{culprit_of, judge};
