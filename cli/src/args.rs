@@ -67,6 +67,12 @@ pub enum Command {
     /// Convert a snapshot.
     #[command(after_help = "Examples:\n  postfault export server.pfsnap --to json -o server.json")]
     Export(Export),
+    /// Write unix.N and vmcore.N of an illumos dump (vmdump.N or a dump device), as savecore does.
+    #[command(after_help = "Examples:\n  \
+        postfault convert vmdump.0 -o /var/crash\n  \
+        postfault convert /dev/zvol/rdsk/rpool/dump -o . --key dump.key\n\n\
+        Files that exist are never replaced. What cannot be read is listed, and the exit code is 1.")]
+    Convert(Convert),
     /// Run other debuggers on the same input and compare threads, frames and values.
     #[command(after_help = "Examples:\n  \
         postfault cross-check core.4711 --exe ./server --with gdb,eu-stack\n  \
@@ -355,6 +361,22 @@ pub struct Export {
 #[allow(missing_docs, reason = "the variants are the formats' names")]
 pub enum Format {
     Json,
+}
+
+/// `convert`.
+#[derive(Clone, Debug, Args)]
+pub struct Convert {
+    /// vmdump.N or a dump device.
+    pub source: PathBuf,
+    /// The directory for the two files.
+    #[arg(short, long, value_name = "DIR")]
+    pub output: PathBuf,
+    /// The N of their names [default: that of SOURCE, or the first free one].
+    #[arg(long, value_name = "N")]
+    pub number: Option<u64>,
+    /// The key file of an encrypted dump (the one that dumpadm -k was given).
+    #[arg(long, value_name = "FILE")]
+    pub key: Option<PathBuf>,
 }
 
 /// `cross-check`.

@@ -28,6 +28,7 @@ fn main() -> ExitCode {
         Command::Memory(a) => commands::memory::run(&a),
         Command::Symbols(a) => commands::symbols::run(&a),
         Command::Diff(a) => commands::diff::run(&a),
+        Command::Convert(a) => commands::convert::run(&a),
         Command::Export(a) => commands::export::run(&a),
         Command::CrossCheck(a) => commands::cross_check::run(&a),
         Command::Completions { shell } => commands::manual::completions(shell),

@@ -7,5 +7,6 @@
 pub mod ctf;
 pub mod elfcore;
 pub mod fixtures;
+pub mod illumos;
 pub mod victims;
 pub mod workload;

@@ -2,6 +2,7 @@
 
 pub mod bt;
 pub mod capture;
+pub mod convert;
 pub mod cross_check;
 pub mod diff;
 pub mod export;

@@ -80,13 +80,14 @@ impl Scanner {
     }
 }
 
-/// Decompresses the block in the bits `from..to` of `bytes`; `None` when it is damaged.
-pub(super) fn decode(bytes: &[u8], from: u64, to: u64) -> Option<Vec<u8>> {
+/// Decompresses the block in the bits `from..to` of `bytes`; `None` when it is damaged. `level` is the digit of the bzip2
+/// stream's header: how large blocks can be, and how much memory it takes.
+pub(super) fn decode(bytes: &[u8], level: u8, from: u64, to: u64) -> Option<Vec<u8>> {
     let shift = u32::try_from(from & 7).ok()?;
     let start = usize::try_from(from >> 3).ok()?;
     let bits = to.checked_sub(from)?;
     let whole = usize::try_from(bits >> 3).ok()?;
-    let mut file = b"BZh9".to_vec();
+    let mut file = vec![b'B', b'Z', b'h', level];
     let byte = |n: usize| {
         let pair = u16::from(*bytes.get(start.checked_add(n)?)?) << 8
             | u16::from(bytes.get(start.checked_add(n)?.checked_add(1)?).copied().unwrap_or(0));
@@ -141,12 +142,12 @@ mod tests {
         assert!(marks.len() > 4, "{marks:?}");
         let mut together = Vec::new();
         for pair in marks.windows(2) {
-            together.extend(decode(&file, pair[0].bit(), pair[1].bit()).unwrap());
+            together.extend(decode(&file, b'1', pair[0].bit(), pair[1].bit()).unwrap());
         }
         assert!(together == plain);
         let mut bad = file.clone();
         bad[2000] ^= 4;
-        assert_eq!(decode(&bad, marks[0].bit(), marks[1].bit()), None);
-        assert!(decode(&bad, marks[1].bit(), marks[2].bit()).is_some());
+        assert_eq!(decode(&bad, b'1', marks[0].bit(), marks[1].bit()), None);
+        assert!(decode(&bad, b'1', marks[1].bit(), marks[2].bit()).is_some());
     }
 }

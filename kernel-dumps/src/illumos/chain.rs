@@ -6,6 +6,8 @@
 //! pass a check of their contents leads on.
 
 use super::window::Window;
+use evidence::ToUsize;
+use evidence::bytes::{Endian, u32_at};
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -18,6 +20,8 @@ const LIMIT_SEARCH: u64 = 4 << 20;
 const LIMIT_GAPS: usize = 256;
 /// Blocks kept of all streams: 2^23 blocks of 128 KiB are 1 TB of compressed pages.
 const LIMIT_BLOCKS: usize = 1 << 23;
+/// Bytes searched at a time.
+const SEARCH_STEP: u64 = 32 << 10;
 /// How many blocks must follow one another before a chain is believed after damage.
 const PROOF: usize = 4;
 
@@ -62,6 +66,8 @@ pub(super) struct Run {
     marks: Vec<u64>,
     /// The index of its first page, once it is known.
     pub first: Option<u64>,
+    /// It begins where the chain was picked up behind damage.
+    pub resumed: bool,
 }
 
 impl Run {
@@ -93,6 +99,8 @@ pub(super) struct Chain {
     pub ended: bool,
     /// Blocks of all kinds.
     pub blocks: u64,
+    /// The next block is the first one behind damage.
+    resumed: bool,
 }
 
 impl Bounds {
@@ -127,6 +135,7 @@ pub(super) fn walk(window: &mut Window<'_>, start: u64, bounds: &Bounds, check: 
             if !push(&mut chain, tag, block, at, &mut run_open) {
                 break;
             }
+            chain.resumed = false;
             at = block.at.saturating_add(length);
             continue;
         }
@@ -137,6 +146,7 @@ pub(super) fn walk(window: &mut Window<'_>, start: u64, bounds: &Bounds, check: 
         }
         let Some(next) = next else { break };
         run_open = false;
+        chain.resumed = true;
         at = next;
     }
     chain
@@ -153,7 +163,7 @@ fn push(chain: &mut Chain, tag: u16, block: Block, word_at: u64, run_open: &mut 
         return true;
     }
     if !*run_open {
-        chain.runs.push(Run { pages: 0, marks: Vec::new(), first: None });
+        chain.runs.push(Run { pages: 0, marks: Vec::new(), first: None, resumed: chain.resumed });
         *run_open = true;
     }
     if let Some(run) = chain.runs.last_mut() {
@@ -165,28 +175,59 @@ fn push(chain: &mut Chain, tag: u16, block: Block, word_at: u64, run_open: &mut 
     true
 }
 
-/// The next place behind `from` where a chain begins that can be believed.
+/// The next place behind `from` where a chain begins that can be believed. The pages inside a block of a stream look
+/// like blocks of tag 0, so blocks of streams are looked for first where there may be any.
 fn search(window: &mut Window<'_>, from: u64, bounds: &Bounds, check: Check<'_>) -> Option<u64> {
+    let streams = if bounds.streams == 0 { None } else { find(window, from, bounds, &|tag| tag > 0, check) };
+    streams.or_else(|| find(window, from, bounds, &|tag| tag == 0, check))
+}
+
+fn find(
+    window: &mut Window<'_>,
+    from: u64,
+    bounds: &Bounds,
+    wanted: &dyn Fn(u16) -> bool,
+    check: Check<'_>,
+) -> Option<u64> {
     let last = from.saturating_add(LIMIT_SEARCH).min(bounds.end);
     let mut at = from.saturating_add(1);
     while at < last {
-        let word = window.word(at)?;
-        if let Some((tag, length)) = bounds.block(at, word)
-            && led_on(window, at, bounds)
-            && check(tag, Block { at: at.saturating_add(4), length: u32::try_from(length).unwrap_or(0) })
-        {
-            return Some(at);
+        // A buffer of positions at a time.
+        let length = last.saturating_sub(at).saturating_add(3).min(SEARCH_STEP).to_usize();
+        let bytes = window.bytes(at, length)?;
+        let mut here = at;
+        let mut candidates = Vec::new();
+        for word in bytes.windows(4) {
+            let word = u32_at(word, 0, Endian::Little).unwrap_or(0);
+            if let Some((tag, length)) = bounds.block(here, word).filter(|(tag, _)| wanted(*tag)) {
+                candidates.push((here, tag, length));
+            }
+            here = here.saturating_add(1);
         }
-        at = at.saturating_add(1);
+        for (place, tag, length) in candidates {
+            let block = Block { at: place.saturating_add(4), length: u32::try_from(length).unwrap_or(0) };
+            if led_on(window, place, bounds) && check(tag, block) {
+                return Some(place);
+            }
+        }
+        if here <= at {
+            return None;
+        }
+        at = here;
     }
     None
 }
 
-/// Whether blocks follow one another from `at`, to the proof's length or to an end mark.
+/// Whether blocks follow one another from `at`, to the proof's length or to an end mark. What lies behind the data
+/// section is zero, too: an end mark is believed in the section's last page only, and behind two blocks.
 fn led_on(window: &mut Window<'_>, mut at: u64, bounds: &Bounds) -> bool {
     for n in 0..PROOF {
         match window.word(at) {
-            Some(0) => return n > 0 && bounds.expected_end.is_none_or(|end| at.saturating_add(4) >= end),
+            Some(0) => {
+                let last_page =
+                    |start: u64| at.saturating_add(4) >= start && at < start.saturating_add(bounds.page_size);
+                return n > 1 && bounds.expected_end.is_none_or(last_page);
+            }
             Some(word) => match bounds.block(at, word) {
                 Some((_, length)) => at = at.saturating_add(4).saturating_add(length),
                 None => return false,

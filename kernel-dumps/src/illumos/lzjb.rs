@@ -14,6 +14,12 @@ const DISTANCE: usize = (1 << 10) - 1;
 /// Decompresses at most `limit` bytes. A result shorter than asked for is how damage shows.
 #[must_use]
 pub fn decompress(input: &[u8], limit: usize) -> Vec<u8> {
+    decompress_some(input, limit).0
+}
+
+/// The same, and how many bytes of the input it took. Undamaged, that is all of it.
+#[must_use]
+pub fn decompress_some(input: &[u8], limit: usize) -> (Vec<u8>, usize) {
     let mut out = Vec::with_capacity(limit.min(1 << 16));
     let mut items = input.iter().copied();
     'all: while out.len() < limit {
@@ -41,7 +47,8 @@ pub fn decompress(input: &[u8], limit: usize) -> Vec<u8> {
             }
         }
     }
-    out
+    let used = input.len().saturating_sub(items.len());
+    (out, used)
 }
 
 #[cfg(test)]

@@ -145,9 +145,6 @@ fn choose(initial: Option<Found>, terminal: Option<Found>, size: u64, doubts: &m
                 doubt(t.at, &why);
                 return Some((if better { t } else { i }, data, place));
             }
-            if data.is_none() {
-                doubt(t.at, "no data header follows the terminal header: compression is told from the blocks");
-            }
             Some((i, data, place))
         }
         (Some(i), None) => {

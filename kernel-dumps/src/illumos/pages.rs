@@ -188,6 +188,9 @@ impl Pages {
 
     /// What is lost, by reading everything.
     pub(super) fn lost(&self) -> Vec<Lost> {
+        if let Form::Streamed(s) = &self.form {
+            s.compare_streams();
+        }
         let mut lost: Vec<Lost> = Vec::new();
         for index in 0..self.pfns.count() {
             let Err(why) = self.page(index) else { continue };

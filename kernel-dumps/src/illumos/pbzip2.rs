@@ -3,7 +3,7 @@
 
 use super::bzip2_block::{LIMIT_PACKED, Mark, Scanner, decode};
 use super::chain::Stream;
-use super::ranges::{self, HEADER, MAGIC, Piece, Ranges};
+use super::ranges::{self, HEADER, MAGIC, Piece, Ranges, Together, Walked};
 use super::window::Window;
 use crate::source::ReadAt;
 use evidence::bytes::{Endian, slice_at, u64_at};
@@ -31,7 +31,7 @@ struct Packed {
 #[derive(Default)]
 struct Contents {
     packed: Vec<Packed>,
-    pieces: Vec<Piece>,
+    walked: Walked,
 }
 
 /// Blocks from one that begins a bzip2 stream to the next such one.
@@ -39,6 +39,8 @@ struct Segment {
     /// Where each block lies in the segment, and where in the file.
     parts: Vec<(u64, u64, u64)>,
     bytes: u64,
+    /// The digit of its header.
+    level: u8,
     /// Offsets in the segment before which blocks may be missing.
     breaks: Vec<u64>,
     /// Blocks may be missing behind the last one.
@@ -54,6 +56,9 @@ pub(super) struct Streams {
     page_size: u64,
     total: u64,
     longest: u64,
+    /// Pages that the ranges of an undamaged dump would cover, where that is known.
+    covered: Option<u64>,
+    together: OnceLock<Together>,
     kept: Mutex<Kept>,
 }
 
@@ -90,7 +95,8 @@ impl Segment {
         let mut bytes = vec![0; length.to_usize()];
         let got = self.read(source, start, &mut bytes);
         let base = start.checked_mul(8)?;
-        (got.to_u64() == length).then(|| decode(&bytes, from.saturating_sub(base), to.saturating_sub(base)))?
+        (got.to_u64() == length)
+            .then(|| decode(&bytes, self.level, from.saturating_sub(base), to.saturating_sub(base)))?
     }
 
     /// Marks in order.
@@ -111,7 +117,14 @@ impl Segment {
 
 impl Streams {
     /// Looks at the first bytes of every block.
-    pub(super) fn new(source: Arc<dyn ReadAt>, streams: Vec<Stream>, page_size: u64, total: u64, longest: u64) -> Self {
+    pub(super) fn new(
+        source: Arc<dyn ReadAt>,
+        streams: Vec<Stream>,
+        page_size: u64,
+        total: u64,
+        longest: u64,
+        covered: Option<u64>,
+    ) -> Self {
         let mut window = Window::new(&*source);
         let split = |stream: Stream| {
             let mut segments: Vec<Segment> = Vec::new();
@@ -126,6 +139,7 @@ impl Streams {
                     segments.push(Segment {
                         parts: Vec::new(),
                         bytes: 0,
+                        level: head.get(3).copied().filter(|l| starts && l.is_ascii_digit()).unwrap_or(b'9'),
                         breaks: Vec::new(),
                         open_end: false,
                         low: OnceLock::new(),
@@ -146,7 +160,7 @@ impl Streams {
         };
         let streams = streams.into_iter().map(split).collect();
         drop(window);
-        Self { source, streams, page_size, total, longest, kept: Mutex::default() }
+        Self { source, streams, page_size, total, longest, covered, together: OnceLock::new(), kept: Mutex::default() }
     }
 
     /// The index of the first page of a segment, out of its first bzip2 block.
@@ -187,34 +201,58 @@ impl Streams {
                 contents.packed.push(Packed { from, to, plain: plain_at, length });
                 plain_at = plain_at.saturating_add(length);
             }
-            contents.pieces = text.finish(segment.open_end || bad > LIMIT_BAD);
+            contents.walked = text.finish(segment.open_end || bad > LIMIT_BAD);
             contents
         })
     }
 
     fn locate(&self, page: u64) -> Option<(usize, usize, Piece)> {
-        for (s, segments) in self.streams.iter().enumerate() {
-            // The kernel's segments ascend; one whose first block is damaged is looked at whenever it may be the one.
-            let mut low = 0_usize;
-            let mut high = segments.len();
-            while low < high {
-                let middle = low.saturating_add(high.saturating_sub(low) >> 1);
-                match segments.get(middle).map(|segment| self.low(segment)) {
-                    Some(Some(first)) if first > page => high = middle,
-                    Some(_) | None => low = middle.saturating_add(1),
-                }
+        let contested = |t: &Together| t.contested.iter().any(|r| r.contains(&page));
+        let certain = self.streams.iter().enumerate().find_map(|(s, list)| {
+            let (index, piece) = self.find_in(list, page)?;
+            Some((s, index, piece))
+        });
+        if certain.is_some() && !self.together.get().is_some_and(contested) {
+            return certain;
+        }
+        let together = self.together();
+        if contested(together) {
+            return None;
+        }
+        let held = |p: &Piece| page.checked_sub(p.page).is_some_and(|n| n < p.pages);
+        let (n, piece) = together.behind.iter().find(|(_, p)| held(p))?;
+        let mut places = self.streams.iter().enumerate().flat_map(|(s, list)| (0..list.len()).map(move |i| (s, i)));
+        places.nth(*n).map(|(s, index)| (s, index, *piece))
+    }
+
+    /// The kernel's segments ascend; one whose first block is damaged is looked at whenever it may be the one.
+    fn find_in(&self, segments: &[Segment], page: u64) -> Option<(usize, Piece)> {
+        let (mut low, mut high) = (0_usize, segments.len());
+        while low < high {
+            let middle = low.saturating_add(high.saturating_sub(low) >> 1);
+            match segments.get(middle).map(|segment| self.low(segment)) {
+                Some(Some(first)) if first > page => high = middle,
+                Some(_) | None => low = middle.saturating_add(1),
             }
-            for index in (0..low).rev() {
-                let Some(segment) = segments.get(index) else { break };
-                if let Some(piece) = ranges::find(&self.contents(segment).pieces, page) {
-                    return Some((s, index, piece));
-                }
-                if self.low(segment).is_some_and(|first| first <= page) {
-                    break;
-                }
+        }
+        for index in (0..low).rev() {
+            let segment = segments.get(index)?;
+            if let Some(piece) = ranges::find(&self.contents(segment).walked.pieces, page) {
+                return Some((index, piece));
+            }
+            if self.low(segment).is_some_and(|first| first <= page) {
+                return None;
             }
         }
         None
+    }
+
+    /// What all streams together tell; decompresses everything.
+    pub(super) fn together(&self) -> &Together {
+        self.together.get_or_init(|| {
+            let walks: Vec<&Walked> = self.streams.iter().flatten().map(|s| &self.contents(s).walked).collect();
+            ranges::together(&walks, self.covered)
+        })
     }
 
     /// One page.
@@ -254,7 +292,8 @@ impl Streams {
 
     /// All pieces of all streams.
     pub(super) fn all(&self) -> Vec<Piece> {
-        self.streams.iter().flatten().flat_map(|s| self.contents(s).pieces.iter().copied()).collect()
+        let certain = self.streams.iter().flatten().flat_map(|s| self.contents(s).walked.pieces.iter().copied());
+        certain.chain(self.together().behind.iter().map(|(_, p)| *p)).collect()
     }
 }
 
@@ -270,7 +309,7 @@ struct Text {
 }
 
 impl Text {
-    const fn new(ranges: Ranges, page_size: u64) -> Self {
+    fn new(ranges: Ranges, page_size: u64) -> Self {
         Self { ranges, page_size, rest: Vec::new(), at: 0, lost: None }
     }
 
@@ -293,7 +332,7 @@ impl Text {
     }
 
     /// The end of the text is the end of its last range.
-    fn finish(mut self, open_end: bool) -> Vec<Piece> {
+    fn finish(mut self, open_end: bool) -> Walked {
         if open_end {
             self.ranges.damage();
         } else if let Some(since) = self.lost {
@@ -350,9 +389,8 @@ impl Text {
     /// Whole pages between the damage and the end of the range.
     fn behind(&mut self, since: u64, end: u64) {
         let whole = end.saturating_sub(since).checked_div(self.page_size).unwrap_or(0);
-        let pages = whole.min(self.ranges.left_behind_damage());
-        let first = end.saturating_sub(pages.saturating_mul(self.page_size));
-        for n in 0..pages {
+        let first = end.saturating_sub(whole.saturating_mul(self.page_size));
+        for n in 0..whole {
             self.ranges.page(0, first.saturating_add(n.saturating_mul(self.page_size)));
         }
     }

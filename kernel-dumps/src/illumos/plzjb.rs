@@ -2,7 +2,7 @@
 
 use super::chain::{Block, Stream};
 use super::lzjb;
-use super::ranges::{self, HEADER, MAGIC, Piece, Ranges};
+use super::ranges::{self, HEADER, MAGIC, Piece, Ranges, Together, Walked};
 use super::window::Window;
 use crate::source::{ReadAt, exact};
 use evidence::bytes::{Endian, slice_at, u32_at, u64_at};
@@ -16,7 +16,7 @@ struct Segment {
     blocks: std::ops::Range<usize>,
     /// The index of its first page; 0 when it does not begin with a header.
     low: u64,
-    pieces: OnceLock<Vec<Piece>>,
+    walked: OnceLock<Walked>,
 }
 
 struct Indexed {
@@ -33,11 +33,21 @@ pub(super) struct Streams {
     page_size: u64,
     total: u64,
     longest: u64,
+    /// Pages that the ranges of an undamaged dump would cover, where that is known.
+    covered: Option<u64>,
+    together: OnceLock<Together>,
 }
 
 impl Streams {
     /// Looks at the first bytes of every block.
-    pub(super) fn new(source: Arc<dyn ReadAt>, streams: Vec<Stream>, page_size: u64, total: u64, longest: u64) -> Self {
+    pub(super) fn new(
+        source: Arc<dyn ReadAt>,
+        streams: Vec<Stream>,
+        page_size: u64,
+        total: u64,
+        longest: u64,
+        covered: Option<u64>,
+    ) -> Self {
         let mut window = Window::new(&*source);
         let mut indexed = Vec::new();
         for stream in streams {
@@ -51,23 +61,23 @@ impl Streams {
                     (low, last) => {
                         let low = low.unwrap_or(0);
                         ascending &= last.is_none_or(|l| l.low <= low);
-                        segments.push(Segment { blocks: n..n.saturating_add(1), low, pieces: OnceLock::new() });
+                        segments.push(Segment { blocks: n..n.saturating_add(1), low, walked: OnceLock::new() });
                     }
                 }
             }
             indexed.push(Indexed { stream, segments, ascending });
         }
         drop(window);
-        Self { source, streams: indexed, page_size, total, longest }
+        Self { source, streams: indexed, page_size, total, longest, covered, together: OnceLock::new() }
     }
 
-    fn pieces<'s>(&self, indexed: &'s Indexed, segment: &'s Segment) -> &'s [Piece] {
-        segment.pieces.get_or_init(|| {
+    fn walked<'s>(&self, indexed: &'s Indexed, segment: &'s Segment) -> &'s Walked {
+        segment.walked.get_or_init(|| {
             let mut ranges = Ranges::new(self.total, self.longest);
             for n in segment.blocks.clone() {
                 // Blocks lost before the first one of a segment belong to the segment before.
                 if n > segment.blocks.start && indexed.stream.breaks.contains(&n) {
-                    ranges.damage();
+                    ranges.doubt();
                 }
                 match indexed.stream.blocks.get(n).and_then(|b| self.block(*b)) {
                     Some(bytes) => self.objects(&bytes, n, &mut ranges),
@@ -97,12 +107,34 @@ impl Streams {
     }
 
     fn locate(&self, page: u64) -> Option<(&Indexed, Piece)> {
-        self.streams.iter().find_map(|indexed| {
+        let certain = self.streams.iter().find_map(|indexed| {
             let segments = &indexed.segments;
             let last = segments.partition_point(|s| s.low <= page);
             let range = if indexed.ascending { last.saturating_sub(1)..last } else { 0..segments.len() };
-            let found = segments.get(range)?.iter().find_map(|s| ranges::find(self.pieces(indexed, s), page));
-            Some((indexed, found?))
+            let mut walks = segments.get(range)?.iter().map(|s| self.walked(indexed, s));
+            Some((indexed, walks.find_map(|w| ranges::find(&w.pieces, page))?))
+        });
+        if certain.is_some() && self.together.get().is_none_or(|t| !t.contested.iter().any(|r| r.contains(&page))) {
+            return certain;
+        }
+        let together = self.together();
+        if together.contested.iter().any(|r| r.contains(&page)) {
+            return None;
+        }
+        let held = |p: &Piece| page.checked_sub(p.page).is_some_and(|n| n < p.pages);
+        let (n, piece) = together.behind.iter().find(|(_, p)| held(p))?;
+        Some((self.segments().nth(*n)?.0, *piece))
+    }
+
+    fn segments(&self) -> impl Iterator<Item = (&Indexed, &Segment)> {
+        self.streams.iter().flat_map(|i| i.segments.iter().map(move |s| (i, s)))
+    }
+
+    /// What all streams together tell; looks into every block.
+    pub(super) fn together(&self) -> &Together {
+        self.together.get_or_init(|| {
+            let walks: Vec<&Walked> = self.segments().map(|(i, s)| self.walked(i, s)).collect();
+            ranges::together(&walks, self.covered)
         })
     }
 
@@ -115,7 +147,8 @@ impl Streams {
         let end = piece.page.saturating_add(piece.pages);
         for (index, object) in (piece.page..end).zip(Objects::new(tail, self.page_size)) {
             let Object::Page(_, data) = object else { break };
-            if index >= page {
+            let contested = self.together.get().is_some_and(|t| t.contested.iter().any(|r| r.contains(&index)));
+            if index >= page && !contested {
                 each(index, expand(data, self.page_size));
             }
         }
@@ -124,8 +157,8 @@ impl Streams {
 
     /// All pieces of all streams.
     pub(super) fn all(&self) -> Vec<Piece> {
-        let walk = |i: &Indexed| i.segments.iter().flat_map(|s| self.pieces(i, s).to_vec()).collect::<Vec<_>>();
-        self.streams.iter().flat_map(walk).collect()
+        let certain = self.segments().flat_map(|(i, s)| self.walked(i, s).pieces.iter().copied());
+        certain.chain(self.together().behind.iter().map(|(_, p)| *p)).collect()
     }
 }
 
@@ -136,6 +169,12 @@ pub(super) fn expand(data: &[u8], page_size: u64) -> Result<Vec<u8>, Absent> {
     }
     let page = lzjb::decompress(data, page_size.to_usize());
     if page.len().to_u64() == page_size { Ok(page) } else { Err(Absent::Corrupt) }
+}
+
+/// Whether bytes are a page from their first to their last: almost any bytes expand to something.
+pub(super) fn is_page(data: &[u8], page_size: u64) -> bool {
+    let (page, used) = lzjb::decompress_some(data, page_size.to_usize());
+    data.len().to_u64() == page_size || (page.len().to_u64() == page_size && used == data.len())
 }
 
 /// Whether a block consists of objects to its end: what a chain is believed by after damage.

@@ -2,7 +2,7 @@
 
 use super::chain::{self, Block, Bounds, Chain, Gap, Run};
 use super::dumphdr::DataHeader;
-use super::ranges::Piece;
+use super::ranges::{self, Piece};
 use super::window::Window;
 use super::{pbzip2, plzjb};
 use crate::source::{ReadAt, exact};
@@ -87,8 +87,11 @@ impl Streamed {
         let check = |tag: u16, block: Block| {
             let Some(bytes) = exact(&*source, block.at, block.length.to_usize()) else { return false };
             match (tag, header.map(|h| h.level)) {
-                (0, _) => plzjb::expand(&bytes, section.page_size).is_ok(),
-                (_, Some(2)) => true,
+                (0, _) => plzjb::is_page(&bytes, section.page_size),
+                // Nothing in the middle of a bzip2 stream can be checked, but its blocks are long, and all full but the last.
+                (_, Some(2)) => {
+                    u64::from(block.length).saturating_mul(2) >= header.map_or(0, |h| u64::from(h.maxcsize))
+                }
                 _ => plzjb::is_block(&bytes, section.page_size),
             }
         };
@@ -110,16 +113,20 @@ impl Streamed {
             doubts.push(Doubt::new("dump-header", why));
         }
         let longest = header.map_or(LONGEST_RANGE, |h| u64::from(h.maxrange)).max(1);
-        let Chain { runs, streams, gaps, ended, blocks } = chain;
+        let Chain { runs, streams, gaps, ended, blocks, .. } = chain;
         let list = streams.into_values().collect();
+        // Pages of tag 0 follow those of the streams; behind damage their number is not certain.
+        let serial = runs.iter().fold(0_u64, |sum, r| sum.saturating_add(r.pages));
+        let certain = section.complete && (serial == 0 || gaps.is_empty());
+        let covered = section.total.checked_sub(serial).filter(|_| certain);
         let streams = match mode {
             Mode::Serial => Streams::None,
             Mode::ParallelLzjb => {
-                let s = plzjb::Streams::new(source.clone(), list, section.page_size, section.total, longest);
+                let s = plzjb::Streams::new(source.clone(), list, section.page_size, section.total, longest, covered);
                 Streams::Lzjb(s)
             }
             Mode::ParallelBzip2 => {
-                let s = pbzip2::Streams::new(source.clone(), list, section.page_size, section.total, longest);
+                let s = pbzip2::Streams::new(source.clone(), list, section.page_size, section.total, longest, covered);
                 Streams::Bzip2(s)
             }
         };
@@ -144,6 +151,10 @@ impl Streamed {
         }
         let Some(last) = self.runs.last_mut() else { return };
         if (serial && count == 1 && begins) || !self.ended {
+            return;
+        }
+        if !serial && last.resumed {
+            // Pages inside of a lost block look like blocks of their own.
             return;
         }
         if section.complete {
@@ -200,19 +211,20 @@ impl Streamed {
         let mut held: Vec<Range<u64>> = self.pieces().iter().map(|p| p.page..p.page.saturating_add(p.pages)).collect();
         held.extend(self.runs.iter().filter_map(|r| Some(r.first?..r.first?.saturating_add(r.pages))));
         held.sort_by_key(|r| r.start);
-        let mut missing = Vec::new();
-        let mut next = 0_u64;
-        for range in held {
-            if range.start > next {
-                missing.push(next..range.start.min(total));
+        ranges::uncovered(&held, total)
+    }
+
+    /// Compares what all streams say; afterwards no page is read that two of them claim.
+    pub(super) fn compare_streams(&self) {
+        match &self.streams {
+            Streams::None => {}
+            Streams::Lzjb(s) => {
+                s.together();
             }
-            next = next.max(range.end);
+            Streams::Bzip2(s) => {
+                s.together();
+            }
         }
-        if next < total {
-            missing.push(next..total);
-        }
-        missing.retain(|r| !r.is_empty());
-        missing
     }
 }
 
@@ -225,7 +237,7 @@ fn seen(chain: &Chain, source: &dyn ReadAt) -> Option<Mode> {
     chain.streams.values().find_map(|stream| {
         let block = stream.blocks.first()?;
         let head = exact(source, block.at, block.length.to_usize().min(10))?;
-        if head.starts_with(super::ranges::MAGIC) {
+        if head.starts_with(ranges::MAGIC) {
             return Some(Mode::ParallelLzjb);
         }
         head.starts_with(b"BZh").then_some(Mode::ParallelBzip2)
