@@ -3,6 +3,7 @@
 mod in_memory;
 mod mini;
 mod program;
+mod relocatable;
 mod sections;
 
 use crate::{BuildId, Error, map::FileBytes};

@@ -50,6 +50,8 @@ pub struct Module {
     sym: OnceLock<Store>,
     /// The unwind table of a Linux kernel or of one of its modules.
     orc: Option<Orc>,
+    /// Where the sections of a relocatable file lie, as the image's own addresses.
+    sections: Vec<(Box<str>, u64)>,
     locator: Arc<Locator>,
     separate: OnceLock<Separate>,
     supplementary: OnceLock<Supplementary>,
@@ -82,6 +84,7 @@ impl Module {
             store: None,
             sym: OnceLock::new(),
             orc: None,
+            sections: Vec::new(),
             locator: Arc::new(locator.clone()),
             separate: debug.map(|file| Separate { file: Some(file), ..Separate::default() }.into()).unwrap_or_default(),
             supplementary: supplementary
@@ -184,8 +187,19 @@ impl Module {
     }
 
     fn separate(&self) -> &Separate {
-        self.separate
-            .get_or_init(|| Separate::find(&self.locator, &self.path, self.build_id.as_ref(), self.main(), &self.late))
+        self.separate.get_or_init(|| {
+            // A kernel module's name is that of its file without the ending.
+            let file_name = if self.sections.is_empty() { self.path.to_string() } else { format!("{}.ko", self.path) };
+            let (id, main) = (self.build_id.as_ref(), self.main());
+            let mut found = Separate::find(&self.locator, &file_name, id, main, &self.late);
+            if let Some(file) = found.file.take_if(|f| f.is_relocatable()) {
+                match file.placed(&self.sections) {
+                    Ok(placed) => found.file = Some(placed),
+                    Err(e) => self.late.push(Doubt::new("relocation", format!("{e}; the file is not used"))),
+                }
+            }
+            found
+        })
     }
 
     fn supplementary_search(&self) -> &Supplementary {

@@ -404,6 +404,7 @@ impl Finder<'_> {
             store: None,
             sym: OnceLock::new(),
             orc: None,
+            sections: Vec::new(),
             locator: Arc::clone(&self.locator),
             separate: OnceLock::new(),
             supplementary: OnceLock::new(),

@@ -37,6 +37,8 @@ pub struct Image {
     pub store: Option<StoreKey>,
     /// A Linux kernel's or module's unwind table.
     pub orc: Option<Orc>,
+    /// Where the sections of its relocatable file lie (a kernel module's), by name, as the image's own addresses.
+    pub sections: Vec<(Box<str>, u64)>,
 }
 
 impl Image {
@@ -55,6 +57,7 @@ impl Image {
             symbols: None,
             store: None,
             orc: None,
+            sections: Vec::new(),
         }
     }
 
@@ -74,6 +77,7 @@ impl Image {
             store: self.store,
             sym: OnceLock::new(),
             orc: self.orc,
+            sections: self.sections,
             locator: Arc::clone(locator),
             separate: OnceLock::new(),
             supplementary: OnceLock::new(),

@@ -20,6 +20,10 @@ const LIMIT_NAMES: u64 = 32 << 20;
 const LIMIT_SIZE: u64 = 1 << 31;
 /// Most note sections of a module.
 const LIMIT_NOTES: u32 = 64;
+/// Most sections of a module.
+const LIMIT_SECTIONS: u64 = 4096;
+/// Longest name of a section.
+const LIMIT_SECTION_NAME: usize = 256;
 /// Bytes of `Elf64_Sym`.
 const ELF_SYMBOL: u64 = 24;
 /// `MODULE_STATE_UNFORMED`: the structure is not filled in.
@@ -109,6 +113,46 @@ fn build_id(linux: &Linux<'_>, at: Addr) -> Option<BuildId> {
     })
 }
 
+/// Where the module's sections lie, by their distance from its base: what sysfs shows. Up to 6.13 each has a structure
+/// with a name and an address; since then each is a file whose private pointer is the address.
+fn sections(linux: &Linux<'_>, at: Addr, place: &Place) -> Vec<(Box<str>, u64)> {
+    all_sections(linux, at, place).unwrap_or_default()
+}
+
+fn all_sections(linux: &Linux<'_>, at: Addr, place: &Place) -> Option<Vec<(Box<str>, u64)>> {
+    let fields = &linux.fields;
+    let all = fields.pointer(at, "module", "sect_attrs").ok().filter(|p| p.0 != 0)?;
+    let first = all.wrapping_add(linux.offset("module_sect_attrs", "attrs")?);
+    let named = |name: Addr, address: u64| {
+        let name = linux.text(name, LIMIT_SECTION_NAME).filter(|n| !n.is_empty())?;
+        Some((name.into(), address.wrapping_sub(place.base.0)))
+    };
+    let mut found = Vec::new();
+    if let Ok(count) = fields.integer(all, "module_sect_attrs", "nsections") {
+        let each = linux.size("module_sect_attr")?;
+        let name = fields.first_place("module_sect_attr", &["battr.attr.name", "name"]).ok()?;
+        for n in 0..count.min(LIMIT_SECTIONS) {
+            let section = first.wrapping_add(each.wrapping_mul(n));
+            let name = fields.integer_at(section, &name).ok()?;
+            found.extend(named(Addr(name), fields.integer(section, "module_sect_attr", "address").ok()?));
+        }
+        return Some(found);
+    }
+    let each = linux.size("bin_attribute")?;
+    let files = fields.first_place("module_sect_attrs", &["grp.bin_attrs", "grp.bin_attrs_new"]).ok()?;
+    let files = Addr(fields.integer_at(all, &files).ok()?);
+    for n in 0..LIMIT_SECTIONS {
+        // The list of pointers to the files ends with a null pointer; they lie one behind the other.
+        if fields.pointer_at(files.wrapping_add(n.wrapping_mul(8))).ok().is_none_or(|p| p.0 == 0) {
+            break;
+        }
+        let section = first.wrapping_add(each.wrapping_mul(n));
+        let name = fields.pointer(section, "bin_attribute", "attr.name").ok()?;
+        found.extend(named(name, fields.pointer(section, "bin_attribute", "private").ok()?.0));
+    }
+    Some(found)
+}
+
 fn orc(linux: &Linux<'_>, at: Addr, version: OrcVersion) -> Option<Orc> {
     let value = |path: &str| linux.fields.integer(at, "module", path).ok();
     let count = value("arch.num_orcs").filter(|n| *n > 0)?;
@@ -152,6 +196,7 @@ pub(super) fn images(linux: &Linux<'_>, version: Option<OrcVersion>) -> Vec<Imag
             slide: place.base.0,
             build_id: build_id(linux, at),
             symbols,
+            sections: sections(linux, at, &place),
             orc: version.and_then(|version| orc(linux, at, version)),
             ..Image::at(&name, place.base, place.size)
         });
