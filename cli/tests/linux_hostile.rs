@@ -120,7 +120,7 @@ fn lying_memory_does_no_harm() {
     let truth = take(&dump);
     assert!(truth.tasks.len() >= 33 && truth.log.len() > 100, "{} tasks", truth.tasks.len());
     let mut tasks = 0;
-    for (round, rate) in [3, 20, 200, 2000, 20_000, 200_000].iter().cycle().take(60).enumerate() {
+    for (round, rate) in [3, 20, 200, 2000, 20_000, 200_000].iter().cycle().take(36).enumerate() {
         let (seed, spare_image) = (mix(round.to_u64()), round % 4 != 0);
         let memory = LyingMemory { memory: dump.memory(), seed, rate: *rate, spare_image };
         let snapshot = take(&Lying { dump: &dump, memory });
@@ -129,7 +129,7 @@ fn lying_memory_does_no_harm() {
         tasks += usize::from(snapshot.tasks.len() == truth.tasks.len());
     }
     // Where hardly anything is changed, hardly anything is lost.
-    assert!(tasks >= 10, "{tasks} of 60 rounds found all tasks");
+    assert!(tasks >= 6, "{tasks} of 36 rounds found all tasks");
 }
 
 #[test]
