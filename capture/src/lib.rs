@@ -34,7 +34,7 @@ pub mod variables;
 mod walk;
 
 use debuginfo::{DebugInfo, Locator, Modules};
-use evidence::{Doubts, Paged, Target};
+use evidence::{Doubts, Origin, Paged, Target};
 use outline::kernel::{self, KernelView};
 pub use parallel::for_each_parallel;
 pub use plan::{KeepMemory, Plan, ThreadChoice};
@@ -68,8 +68,11 @@ pub fn capture(target: &dyn Target, locator: &Locator, plan: &Plan, release: Rel
         outlined = Modules::outline(target, &paged, locator, &doubts);
         &outlined
     };
-    // A process that has come to its end is in no hurry, and what its runtimes have to say lies anywhere.
-    let early = !plan.variables && plan.keep_memory.is_local() && target.event().is_none();
+    // A process that has come to its end is in no hurry, and what its runtimes have to say lies anywhere. Files wait for
+    // nobody: a core without an event (gcore) is read as long as there is something to read.
+    let waits =
+        matches!(target.identity().origin, Origin::LiveProcess | Origin::LiveKernel) && target.event().is_none();
+    let early = !plan.variables && plan.keep_memory.is_local() && waits;
     if early {
         fetch::before_release(target, modules, &paged);
         paged.release();

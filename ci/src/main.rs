@@ -37,6 +37,15 @@ enum Command {
         #[arg(value_name = "SYSTEM")]
         system: Option<cross::System>,
     },
+    /// Compare every victim in every variant, live and from both kinds of core, with gdb and eu-stack: about 15 minutes.
+    CrossCheck {
+        /// Only these victims, with commas between them.
+        #[arg(long)]
+        victim: Option<String>,
+        /// Only this variant of each.
+        #[arg(long)]
+        variant: Option<String>,
+    },
     /// The long runs: 200 captures of a busy program, and the same while the collector is killed at random moments.
     Stress {
         /// Captures of each kind.
@@ -51,6 +60,7 @@ fn main() -> ExitCode {
         Command::Tidy => tidy::run(),
         Command::Bench { runs, resident } => bench::run(runs, resident),
         Command::Cross { system } => cross::run(system),
+        Command::CrossCheck { victim, variant } => steps::cross_check(victim.as_deref(), variant.as_deref()),
         Command::Stress { captures } => steps::stress(captures),
     };
     match result {

@@ -69,3 +69,17 @@ pub fn stress(captures: u32) -> Result<(), String> {
         &mut test("postfault-cli", &["--test", "busy", "--", "--nocapture", "--test-threads=1"]),
     )
 }
+
+/// The whole comparison with other debuggers, of which the tests make a part.
+pub fn cross_check(victim: Option<&str>, variant: Option<&str>) -> Result<(), String> {
+    let mut command =
+        cargo(&["test", "--locked", "--package", "postfault-cli", "--test", "cross_check", "--", "--nocapture"]);
+    command.env("POSTFAULT_CROSS_CHECK", "all");
+    if let Some(victim) = victim {
+        command.env("POSTFAULT_VICTIM", victim);
+    }
+    if let Some(variant) = variant {
+        command.env("POSTFAULT_VARIANT", variant);
+    }
+    run("every victim beside other debuggers", &mut command)
+}

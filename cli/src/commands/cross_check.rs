@@ -104,7 +104,8 @@ fn ours(snapshot: &Snapshot, live: bool) -> OurReport {
                 .collect(),
         })
         .collect();
-    OurReport { threads, live }
+    let no_code = snapshot.mappings.iter().filter(|m| m.protection.get(2..3) == Some("-"));
+    OurReport { threads, live, no_code: no_code.map(|m| m.start..m.end).collect() }
 }
 
 fn variable(view: &View<'_>, row: u32, v: &Variable) -> OurVariable {

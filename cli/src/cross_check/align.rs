@@ -8,6 +8,7 @@ use super::names::{NameMatch, compare, same_file};
 use super::{OurFrame, OurReport, OurThread, OurVariable, Peer, PeerFrame, PeerReport, PeerThread, values};
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 pub use super::reason::Reason;
 
@@ -101,6 +102,7 @@ pub fn align(ours: &OurReport, peer: &PeerReport) -> Comparison {
     let mut work = Work {
         peer: peer.peer,
         live: ours.live,
+        no_code: &ours.no_code,
         incomplete: peer.incomplete.is_some(),
         thread: 0,
         totals: Totals::default(),
@@ -166,16 +168,22 @@ fn common(groups: &[Group], i: usize, frames: &[PeerFrame], j: usize) -> bool {
     ours.map(|g| g.pc).any(|pc| frames.iter().skip(j).take(LIMIT_RESYNC).any(|f| f.pc == pc))
 }
 
-struct Work {
+struct Work<'o> {
     peer: Peer,
     live: bool,
+    no_code: &'o [Range<u64>],
     incomplete: bool,
     thread: u64,
     totals: Totals,
     differences: Vec<Difference>,
 }
 
-impl Work {
+impl Work<'_> {
+    /// Whether no process can have code there, or this one has something there that may not be executed.
+    fn is_no_code(&self, pc: u64) -> bool {
+        is_no_code(pc) || self.no_code.iter().any(|r| r.contains(&pc))
+    }
+
     fn note(
         &mut self,
         reason: Reason,
@@ -210,7 +218,7 @@ impl Work {
                 (i, j) = (i.saturating_add(1), j.saturating_add(taken));
                 continue;
             }
-            guessed |= j > 0 && is_no_code(frame.pc);
+            guessed |= j > 0 && self.is_no_code(frame.pc);
             if frame.tail_call {
                 self.note(Reason::PeerTailCall, None, Some(j), None, Some(frame_text(frame)));
                 j = j.saturating_add(1);
@@ -239,7 +247,7 @@ impl Work {
                 self.only_ours(extra, &ours.frames, *group);
             }
             for (index, frame) in peer.frames.iter().enumerate().skip(j).take(skip_peer) {
-                guessed |= index > 0 && is_no_code(frame.pc);
+                guessed |= index > 0 && self.is_no_code(frame.pc);
                 let reason = match (guessed, frame.tail_call) {
                     (true, _) => Reason::PeerGuessed,
                     (false, true) => Reason::PeerTailCall,
@@ -262,7 +270,7 @@ impl Work {
         }
         let reason = if ours.cut { Reason::OursStoppedEarly } else { Reason::OursMissing };
         for (index, frame) in peer.frames.iter().enumerate().skip(j) {
-            guessed |= j > 0 && is_no_code(frame.pc);
+            guessed |= j > 0 && self.is_no_code(frame.pc);
             let reason = match (guessed, frame.tail_call) {
                 (true, _) => Reason::PeerGuessed,
                 (false, true) => Reason::PeerTailCall,

@@ -30,6 +30,7 @@ pub mod values;
 
 use serde::Serialize;
 use std::fmt;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -223,6 +224,8 @@ pub struct OurReport {
     pub threads: Vec<OurThread>,
     /// Whether this is a process that runs on before a peer looks at it.
     pub live: bool,
+    /// Where the process has something that may not be executed: no return address leads there.
+    pub no_code: Vec<Range<u64>>,
 }
 
 /// One of our threads.

@@ -47,7 +47,7 @@ pub fn canonical(name: &str) -> String {
     let name = strip_clone(&name).replace("[abi:cxx11]", "").replace("(anonymous namespace)", "{anonymous}");
     let name = name.replace("::<", "<").replace("{{", "{").replace("}}", "}").replace("(anonymous struct)", "{struct}");
     let name = name.strip_prefix("::").unwrap_or(&name);
-    let name = strip_hash(name);
+    let name = &without_crate_hashes(strip_hash(name));
     if let Some((_, written)) = RENAMED.iter().find(|(symbol, _)| *symbol == name) {
         return (*written).to_string();
     }
@@ -119,9 +119,32 @@ fn strip_hash(name: &str) -> &str {
     }
 }
 
+/// Without the crate's number in brackets, which the v0 mangling has and demanglers may print:
+/// `__rustc[b7974e8690430dd9]::rust_begin_unwind`.
+fn without_crate_hashes(name: &str) -> String {
+    let mut text = String::with_capacity(name.len());
+    let mut rest = name;
+    while let Some((head, tail)) = rest.split_once('[') {
+        text.push_str(head);
+        rest = match tail.split_once("]::") {
+            Some((hash, after)) if hash.len() >= 12 && hash.bytes().all(|b| b.is_ascii_hexdigit()) => {
+                text.push_str("::");
+                after
+            }
+            _ => {
+                text.push('[');
+                tail
+            }
+        };
+    }
+    text.push_str(rest);
+    text
+}
+
 /// Without what linkers and compilers append: `.part.0`, `.constprop.0.isra.0`, `.cold`, `.llvm.123`, ` [clone .cold]`,
-/// `@@GLIBC_2.34`, `@plt`.
+/// gdb's `[cold]` for a `.cold` without debug information, `@@GLIBC_2.34`, `@plt`.
 fn strip_clone(name: &str) -> &str {
+    let name = name.strip_suffix("[cold]").unwrap_or(name);
     let name = name.split_once(" [clone ").map_or(name, |(head, _)| head);
     let name = match name.split_once('@') {
         Some((head, _)) if !head.is_empty() => head,

@@ -43,8 +43,9 @@ pub enum Reason {
     /// is in raise(); gdb knows the function between them from `DW_TAG_call_site`, others do not show it.
     PeerTailCall,
     /// The peer had no information about a caller and guessed: its next pc lies in the first 64 KiB, which Linux maps to
-    /// nobody (`vm.mmap_min_addr`), or above the highest address of a process. Seen above code without call frame
-    /// information, and where the stack was overwritten: what a debugger reads there is text, not a return address.
+    /// nobody (`vm.mmap_min_addr`), above the highest address of a process, or in a mapping that may not be executed.
+    /// Seen above code without call frame information, and where the stack was overwritten: what a debugger reads there
+    /// is text or a saved stack pointer, not a return address.
     PeerGuessed,
     /// The process ran between our look and the peer's: frames inside of the first that both saw.
     PeerLaterLook,

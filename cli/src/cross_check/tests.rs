@@ -30,7 +30,7 @@ fn as_ours(report: &PeerReport) -> OurReport {
     };
     let thread =
         |t: &PeerThread| OurThread { id: t.id, frames: t.frames.iter().map(frame).collect(), cut: t.ended.is_some() };
-    OurReport { threads: report.threads.iter().map(thread).collect(), live: false }
+    OurReport { threads: report.threads.iter().map(thread).collect(), live: false, no_code: Vec::new() }
 }
 
 /// The core of a victim as input, or `None` after saying why not.
@@ -197,7 +197,7 @@ fn theirs(peer: Peer, frames: &[(u64, &str, u32)]) -> PeerReport {
 }
 
 fn ours(frames: Vec<OurFrame>) -> OurReport {
-    OurReport { threads: vec![OurThread { id: 1, frames, cut: false }], live: false }
+    OurReport { threads: vec![OurThread { id: 1, frames, cut: false }], live: false, no_code: Vec::new() }
 }
 
 fn check(frames: Vec<OurFrame>, peer: &PeerReport, expected: &[(&'static str, u64)]) {
@@ -226,6 +226,12 @@ fn frames_align_by_pc() {
     other.threads[0].id = 2;
     check(three(), &other, &[("ours-extra-thread", 1), ("ours-missing-thread", 1)]);
     check(three(), &gdb(&[(1, "a", 1), (2, "b", 2), (0, "", 0), (99, "x", 0)]), &[("peer-guessed", 3)]);
+    // A saved stack pointer taken for a return address.
+    let guess = gdb(&[(1, "a", 1), (2, "b", 2), (0x5000, "", 0)]);
+    let mut report = ours(three());
+    assert_eq!(reasons(&align(&report, &guess)), BTreeMap::from([("ours-extra", 1), ("ours-missing", 1)]));
+    report.no_code.push(code(0x4000)..code(0x6000));
+    assert_eq!(reasons(&align(&report, &guess)), BTreeMap::from([("peer-guessed", 2)]));
     let mut jumped = gdb(&[(1, "a", 1), (9, "gone", 1), (2, "b", 2), (3, "c", 3)]);
     jumped.threads[0].frames[1].tail_call = true;
     check(three(), &jumped, &[("peer-tail-call", 1)]);

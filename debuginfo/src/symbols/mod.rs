@@ -35,9 +35,9 @@ pub struct Symbols<'m> {
 /// The symbols of one file.
 #[derive(Debug)]
 struct Layer<'m> {
-    /// Code, by (address, name).
+    /// Code, by (address, local before global, name).
     code: Vec<Entry<'m>>,
-    /// Data, by (address, name).
+    /// Data, by (address, local before global, name).
     data: Vec<Entry<'m>>,
 }
 
@@ -128,8 +128,8 @@ impl<'m> Symbols<'m> {
     /// The function that code at `at` belongs to.
     ///
     /// As gdb chooses: the last symbol of the same section at or before the address that has a size and covers it; a
-    /// symbol without size (a label) only when none with a size lies between. Of several at one address the one whose
-    /// name sorts last; of several files the one whose symbol is nearer.
+    /// symbol without size (a label) only when none with a size lies between. Of several at one address one that
+    /// is not local, and of those the one whose name sorts last; of several files the one whose symbol is nearer.
     #[must_use]
     pub fn at(&self, at: Svma) -> Option<Symbol<'m>> {
         let section = self.sections.iter().find(|s| s.contains(&at.0))?.start;

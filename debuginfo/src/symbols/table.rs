@@ -138,7 +138,7 @@ impl<'m> Found<'m> {
         self.code.push(entry);
     }
 
-    /// Code and data by (address, name), each once.
+    /// Code and data by (address, local before global, name), each once.
     pub(super) fn into_layer(self) -> Layer<'m> {
         let sort = |mut list: Vec<Entry<'m>>| {
             list.sort_unstable_by(|a, b| (a.start, a.name, a.size).cmp(&(b.start, b.name, b.size)));
@@ -150,6 +150,9 @@ impl<'m> Found<'m> {
                 }
                 same
             });
+            // Linkers make hidden names local: seen in static-pie, where `raise` is local and `gsignal`, the same code,
+            // weak. Debuggers show the name that other files could use.
+            list.sort_by_key(|e| (e.start, e.global));
             list.shrink_to_fit();
             list
         };
