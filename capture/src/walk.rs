@@ -4,7 +4,7 @@ use crate::parallel::for_each_parallel;
 use crate::plan::{Chosen, Plan};
 use debuginfo::DebugInfo;
 use evidence::{Context, Memory, Os, Target, Thread};
-use unwind::{Stack, unwind, unwind_switched};
+use unwind::{Stack, unwind, unwind_freebsd_kernel, unwind_switched};
 
 /// A thread and its frames.
 pub(crate) struct Walked<'t> {
@@ -23,11 +23,16 @@ pub(crate) fn walk<'t>(
     let limits = unwind::Limits { frames: plan.frames };
     // What Linux leaves of a task that it switched out is where a call will return to.
     let switches = target.identity().os == Os::Linux;
+    let freebsd_kernel = target.identity().os == Os::FreeBsd && target.machine().is_some();
     for_each_parallel(chosen, plan.workers, |c| Walked {
         thread: c.thread,
         faulting: c.faulting,
         stack: if c.thread.registers.known() == 0 {
             Stack { frames: Vec::new(), truncated: Some("no registers were recorded for this thread".into()) }
+        } else if freebsd_kernel {
+            // All contexts but those of a trap were saved by a call.
+            let saved = c.thread.context != Context::Lwp;
+            unwind_freebsd_kernel(&c.thread.registers, saved, memory, info, &limits)
         } else {
             let unwind = if switches && c.thread.context == Context::Task { unwind_switched } else { unwind };
             unwind(&c.thread.registers, memory, info, &limits)

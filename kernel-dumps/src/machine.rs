@@ -17,6 +17,10 @@ pub(crate) trait Physical: Send + Sync {
     fn page_size(&self) -> u64;
     /// The page, possibly shorter than a page at the end of a segment.
     fn page(&self, number: u64) -> Result<Vec<u8>, Absent>;
+    /// Why the rest of a page that is shorter than a page is missing.
+    fn short(&self) -> Absent {
+        Absent::Filtered
+    }
     /// Runs of page numbers that are in the dump.
     fn runs(&self) -> Vec<Range<u64>>;
 }
@@ -59,7 +63,7 @@ impl Pages {
             };
             let tail = page.get(skip.to_usize()..).unwrap_or_default();
             if tail.is_empty() {
-                return (done, Some(Absent::Filtered));
+                return (done, Some(self.physical.short()));
             }
             let Some(rest) = into.get_mut(done..) else { break };
             let n = tail.len().min(rest.len());

@@ -82,3 +82,13 @@ pub(crate) fn exact(source: &dyn ReadAt, offset: u64, length: usize) -> Option<V
     let mut bytes = vec![0; length];
     (source.read_at(offset, &mut bytes).ok()? == length).then_some(bytes)
 }
+
+/// What there is of `length` bytes at `offset`.
+pub(crate) fn prefix(source: &dyn ReadAt, offset: u64, length: usize) -> Result<Vec<u8>, evidence::Absent> {
+    use evidence::{Absent, ToU64 as _, ToUsize as _};
+    let there = source.size().saturating_sub(offset).min(length.to_u64());
+    let mut bytes = vec![0; there.to_usize()];
+    let got = source.read_at(offset, &mut bytes).map_err(|_| Absent::Corrupt)?;
+    bytes.truncate(got);
+    if bytes.is_empty() { Err(Absent::Truncated) } else { Ok(bytes) }
+}

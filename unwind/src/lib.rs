@@ -21,6 +21,7 @@ mod cfi_step;
 mod code;
 mod expression;
 mod frame_pointer;
+mod freebsd_kernel;
 mod orc_step;
 mod scan;
 mod sym_step;
@@ -29,6 +30,7 @@ mod walk;
 
 use debuginfo::DebugInfo;
 use evidence::{Addr, Memory, Registers};
+pub use freebsd_kernel::unwind_freebsd_kernel;
 
 /// How a frame was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -50,7 +50,7 @@ impl<'w, 'm> Walker<'w, 'm> {
         outer
     }
 
-    fn row_at(&self, at: Addr) -> Option<Arc<Row<'m>>> {
+    pub(crate) fn row_at(&self, at: Addr) -> Option<Arc<Row<'m>>> {
         let (index, module) = self.info.modules().find(at)?;
         self.info.cfi(index)?.row(module.to_svma(at), self.info.doubts())
     }

@@ -5,7 +5,7 @@
 
 use crate::Error;
 use crate::machine::Physical;
-use crate::source::{ReadAt, exact};
+use crate::source::{ReadAt, exact, prefix};
 use evidence::bytes::{Endian, u8_at, u16_at, u32_at, u64_at};
 use evidence::{Absent, Arch, Doubt, ToU64, ToUsize};
 use std::ops::Range;
@@ -131,10 +131,12 @@ impl Physical for Full {
         let segment = near.iter().rev().take(16).find(|s| at.saturating_sub(s.physical) < s.size);
         let segment = segment.ok_or(Absent::Unmapped)?;
         let skip = at.saturating_sub(segment.physical);
-        let mut page = vec![0; segment.size.saturating_sub(skip).min(PAGE).to_usize()];
-        let wanted = page.len();
-        let got = self.source.read_at(segment.offset.saturating_add(skip), &mut page).map_err(|_| Absent::Corrupt)?;
-        if got < wanted { Err(Absent::Truncated) } else { Ok(page) }
+        let length = segment.size.saturating_sub(skip).min(PAGE);
+        prefix(&*self.source, segment.offset.saturating_add(skip), length.to_usize())
+    }
+
+    fn short(&self) -> Absent {
+        Absent::Truncated
     }
 
     fn runs(&self) -> Vec<Range<u64>> {

@@ -9,7 +9,7 @@ use crate::Error;
 use crate::machine::{LIMIT_RUNS, Pages, Physical, Translate};
 use crate::paging::Translation;
 use crate::rank::Rank;
-use crate::source::{ReadAt, exact};
+use crate::source::{ReadAt, exact, prefix};
 use evidence::bytes::{Endian, c_str_at, slice_at, u32_at, u64_at};
 use evidence::{Absent, Addr, Arch, Doubt, PhysAddr, ToUsize};
 use std::ops::Range;
@@ -83,7 +83,12 @@ impl Physical for DumpedPages {
             return Err(if bit >= self.bits.bits() { Absent::Unmapped } else { Absent::Filtered });
         }
         let at = self.bits.rank(bit).checked_mul(self.page).and_then(|o| o.checked_add(self.start));
-        exact(&*self.source, at.ok_or(Absent::Corrupt)?, self.page.to_usize()).ok_or(Absent::Truncated)
+        // The last page of a file that was cut off is there in part.
+        prefix(&*self.source, at.ok_or(Absent::Corrupt)?, self.page.to_usize())
+    }
+
+    fn short(&self) -> Absent {
+        Absent::Truncated
     }
 
     fn runs(&self) -> Vec<Range<u64>> {
