@@ -42,10 +42,12 @@ pub(crate) struct Fault<'a> {
 /// Everything the classifiers look at.
 pub(crate) struct Case<'a> {
     pub(crate) view: View<'a>,
-    /// `SIGSEGV` and so on.
+    /// `SIGSEGV` and so on: the signal, or the one that the system's exception is like.
     pub(crate) signal: Option<String>,
     /// `SEGV_MAPERR` and so on.
     pub(crate) code: Option<&'static str>,
+    /// The names that the system itself has for both.
+    pub(crate) reported: (Option<String>, Option<&'static str>),
     pub(crate) sender: Sender,
     pub(crate) instruction: Option<Decoded>,
     pub(crate) fault: Option<Fault<'a>>,
@@ -65,8 +67,8 @@ impl<'a> Case<'a> {
     pub(crate) fn new(snapshot: &'a Snapshot) -> Self {
         let view = View::new(snapshot);
         let names = view.frames.iter().take(LIMIT_NAMED).map(|f| f.function.as_deref().map(normalise)).collect();
-        let signal = signal(snapshot);
-        let code = code(snapshot);
+        let reported = (signal(snapshot), code(snapshot));
+        let (signal, code) = like(snapshot, &reported);
         let mut case = Self {
             sender: Sender::Unknown,
             instruction: None,
@@ -75,6 +77,7 @@ impl<'a> Case<'a> {
             names,
             signal,
             code,
+            reported,
             view,
         };
         case.sender = sender(&case);
@@ -141,7 +144,21 @@ fn signal(snapshot: &Snapshot) -> Option<String> {
 
 fn code(snapshot: &Snapshot) -> Option<&'static str> {
     let event = snapshot.event.as_ref()?;
-    signals::code_name(&snapshot.identity.os, event.signal?, event.code?)
+    signals::code_name_on(&snapshot.identity.os, &snapshot.identity.arch, event.signal?, event.code?)
+}
+
+/// What an exception is like among signals; signals are themselves.
+fn like(
+    snapshot: &Snapshot,
+    reported: &(Option<String>, Option<&'static str>),
+) -> (Option<String>, Option<&'static str>) {
+    let identity = &snapshot.identity;
+    if !signals::has_exceptions(&identity.os) {
+        return reported.clone();
+    }
+    let Some(event) = &snapshot.event else { return (None, None) };
+    let found = event.signal.and_then(|n| signals::likeness(&identity.os, &identity.arch, n, event.code));
+    found.map_or((None, None), |(signal, code)| (Some(signal.to_owned()), code))
 }
 
 fn messages(snapshot: &Snapshot) -> Vec<&str> {
@@ -156,6 +173,13 @@ const SENT: [&str; 4] = ["SI_USER", "SI_QUEUE", "SI_TKILL", "SI_LWP"];
 
 fn sender(case: &Case<'_>) -> Sender {
     let Some(event) = case.view.event() else { return Sender::Unknown };
+    if signals::has_exceptions(&case.view.snapshot.identity.os) {
+        return match case.signal.as_deref() {
+            Some("SIGABRT") => Sender::Itself,
+            Some(_) => Sender::Hardware,
+            None => Sender::Unknown,
+        };
+    }
     // The first frames of a thread that raised the signal are the C library's own.
     let raising = case.names.iter().take(8).flatten().any(|n| part(n) == Some(Part::Raise));
     let own = case.view.snapshot.identity.pid;
@@ -236,13 +260,26 @@ fn is_protection(case: &Case<'_>) -> bool {
     let at_pc = event.address.is_none() || event.address == case.view.pc();
     match case.view.snapshot.identity.os.as_str() {
         // Linux: #GP and #SS are force_sig(): SI_KERNEL, no address.
-        "linux" | "android" => case.code == Some("SI_KERNEL") && event.address.unwrap_or(0) == 0,
+        // Minidumps of before 2017 lack the code: then an operand must show that the address could not be told.
+        "linux" | "android" => {
+            let silent = case.code.is_none() && event.address == Some(0) && has_impossible_operand(case);
+            silent || case.code == Some("SI_KERNEL") && event.address.unwrap_or(0) == 0
+        }
         // FreeBSD, amd64 trap(): SIGBUS with the program counter for an address.
         "freebsd" => case.signal_is(&["SIGBUS"]) && case.code_is(&["BUS_OBJERR", "BUS_ADRERR"]) && at_pc && runs(case),
         // illumos, i86pc trap(): SIGSEGV, SEGV_ACCERR, the program counter for an address.
+        "windows" | "macos" | "ios" => {
+            let (os, number) = (&case.view.snapshot.identity.os, event.signal.unwrap_or(0));
+            case.view.arch == Arch::X86_64 && signals::is_protection(os, number, event.code, event.address)
+        }
         "illumos" => case.code == Some("SEGV_ACCERR") && at_pc && runs(case),
         _ => false,
     }
+}
+
+fn has_impossible_operand(case: &Case<'_>) -> bool {
+    let operands = case.instruction.as_ref().map_or(&[][..], |i| &i.operands);
+    operands.iter().any(|o| o.address.is_some_and(|a| !is_canonical(case.view.arch, a)))
 }
 
 /// Whether the program counter lies where instructions may be fetched from.

@@ -53,7 +53,7 @@ pub fn analyse(snapshot: &mut Snapshot) {
         snapshot.evidence.extend(grounds.into_iter().map(|g| Evidence { finding: row, ..g }));
     }
     snapshot.fingerprint = fingerprint::of(snapshot, &snapshot.findings);
-    let os = snapshot.identity.os.clone();
+    let (os, arch) = (snapshot.identity.os.clone(), snapshot.identity.arch.clone());
     if let Some(event) = &mut snapshot.event {
         if event.signal_name.is_none() {
             event.signal_name = event.signal.and_then(|n| signals::signal_name(&os, n));
@@ -61,7 +61,7 @@ pub fn analyse(snapshot: &mut Snapshot) {
         if event.code_name.is_none()
             && let (Some(signal), Some(code)) = (event.signal, event.code)
         {
-            event.code_name = signals::code_name(&os, signal, code).map(str::to_owned);
+            event.code_name = signals::code_name_on(&os, &arch, signal, code).map(str::to_owned);
         }
         if event.access.is_none() {
             event.access = access.map(str::to_owned);

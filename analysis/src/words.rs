@@ -52,9 +52,9 @@ pub(crate) fn with_instruction(case: &Case<'_>, fault: &Fault<'_>, sentence: &st
 
 /// What the system reported, as evidence.
 pub(crate) fn report_phrase(case: &Case<'_>) -> Option<String> {
-    let signal = case.signal.as_deref()?;
+    let signal = case.reported.0.as_deref()?;
     let address = case.view.event().and_then(|e| e.address).filter(|_| case.fault.as_ref().is_some_and(|f| f.reported));
-    Some(match (case.code, address) {
+    Some(match (case.reported.1, address) {
         (Some(code), Some(address)) => format!("{signal}, {code}, address {}", hex(address)),
         (Some(code), None) => format!("{signal}, {code}"),
         (None, Some(address)) => format!("{signal}, address {}", hex(address)),

@@ -8,7 +8,7 @@ use crate::stacks::StackTable;
 use crate::walk::Walked;
 use debuginfo::Modules;
 use debuginfo::dwarf::SourceFrame;
-use evidence::{Access, Context, Identity, Mapping, Target, register_name};
+use evidence::{Access, Context, Identity, Mapping, Os, Target, register_name};
 use snapshot_format::Snapshot;
 use snapshot_format::schema::{self, Trust};
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,7 +27,7 @@ pub(crate) fn assemble(
     let mut table = StackTable::default();
     let mut snapshot = Snapshot {
         identity: identity(target.identity()),
-        event: target.event().map(event),
+        event: target.event().map(|e| in_its_numbers(event(e), target.identity().os)),
         mappings: target.mappings().iter().map(mapping).collect(),
         modules: modules.list().iter().map(module).collect(),
         variables,
@@ -108,6 +108,14 @@ pub(crate) fn event(e: &evidence::Event) -> schema::Event {
         signal_name: None,
         code_name: None,
     }
+}
+
+/// Exception codes of Windows and Mach are unsigned, signals are not.
+fn in_its_numbers(mut event: schema::Event, os: Os) -> schema::Event {
+    if matches!(os, Os::Windows | Os::MacOs | Os::Ios) {
+        event.signal = event.signal.map(|n| n & 0xffff_ffff);
+    }
+    event
 }
 
 fn mapping(m: &Mapping) -> schema::Mapping {

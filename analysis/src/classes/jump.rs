@@ -91,8 +91,30 @@ fn fetched(case: &Case<'_>, fault: &Fault<'_>) -> Option<Verdict> {
                 .security(Security::High, "data was about to be executed: control of the program counter is likely"),
         ),
         Place::Mapped(_) => None,
-        Place::Unmapped | Place::Unknown => Some(
-            Verdict::new(case, "wild-jump", if fault.place == Place::Unmapped { 0.95 } else { 0.7 })
+        Place::Unknown if on_stack(case, address) || !case.view.bytes(address, 1).is_empty() => {
+            let what = if on_stack(case, address) { "on the thread's stack" } else { "in data" };
+            Some(
+                Verdict::new(case, "exec-nonexec", 0.95)
+                    .frame(caller.filter(|_| way == Way::Call))
+                    .text(format!("{how}, which lies {what} and may not be executed"))
+                    .because_if(report)
+                    .because_if(grounds)
+                    .security(
+                        Security::High,
+                        "data was about to be executed: control of the program counter is likely",
+                    ),
+            )
+        }
+        Place::Unknown => Some(
+            Verdict::new(case, "wild-jump", 0.8)
+                .frame(caller.filter(|_| way == Way::Call))
+                .text(format!("{how}, where no instruction can be fetched"))
+                .because_if(report)
+                .because_if(grounds)
+                .security(Security::High, "the program counter took a value that is no code address"),
+        ),
+        Place::Unmapped => Some(
+            Verdict::new(case, "wild-jump", 0.95)
                 .frame(caller.filter(|_| way == Way::Call))
                 .text(format!("{how}, where nothing is mapped"))
                 .because_if(report)
@@ -102,6 +124,12 @@ fn fetched(case: &Case<'_>, fault: &Fault<'_>) -> Option<Verdict> {
                 .security(Security::High, "the program counter took a value that is no code address"),
         ),
     }
+}
+
+/// Whether an address is in the stack of the thread, as far as its end is known.
+fn on_stack(case: &Case<'_>, address: u64) -> bool {
+    let range = case.view.thread.and_then(|t| Some(t.stack_start?..t.stack_end?));
+    range.is_some_and(|r| r.contains(&address))
 }
 
 /// The frame that called, when it is known: the one around the unfetchable frame.

@@ -10,6 +10,8 @@ mod assertion;
 mod bit_flip;
 mod bus;
 mod exception;
+mod freed;
+mod hardening;
 mod heap;
 mod illegal;
 mod inconsistent;
@@ -22,6 +24,7 @@ mod panic;
 mod readonly;
 mod requested;
 mod smash;
+mod stated;
 mod wild;
 
 use crate::case::Case;
@@ -33,9 +36,13 @@ type Decide = fn(&Case<'_>) -> Option<Verdict>;
 /// A classifier that adds to what was decided.
 type Add = fn(&Case<'_>, Option<&Verdict>) -> Option<Verdict>;
 
-const DECIDE: [Decide; 18] = [
+const DECIDE: [Decide; 21] = [
     requested::check,
+    stated::check,
+    // A fault while an overrun was being reported is the overrun.
+    smash::while_reporting,
     // Memory accesses, also those that a signal handler caught before it gave up.
+    freed::check,
     jump::check,
     overflow::check,
     alignment::check,
@@ -57,7 +64,7 @@ const DECIDE: [Decide; 18] = [
     limits::check,
 ];
 
-const ADD: [Add; 3] = [heap::add, bit_flip::add, inconsistent::add];
+const ADD: [Add; 5] = [heap::add, bit_flip::add, inconsistent::add, hardening::pivot, hardening::executable];
 
 /// All verdicts, strongest first.
 pub(crate) fn judge(case: &Case<'_>) -> Vec<Verdict> {

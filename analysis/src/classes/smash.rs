@@ -14,6 +14,14 @@ pub(super) fn check(case: &Case<'_>) -> Option<Verdict> {
     stack_smash(case).or_else(|| fortify(case))
 }
 
+/// The stack protector had found an overrun, and its report failed on the stack that was overrun.
+pub(super) fn while_reporting(case: &Case<'_>) -> Option<Verdict> {
+    case.fault.as_ref()?;
+    let frame = top(case, |n| n.starts_with("__stack_chk_fail") || n == "__stack_smash_handler")?;
+    let verdict = stack_smash(case)?;
+    Some(verdict.because(format!("the fault itself came while that was reported: {} frames further in", frame)))
+}
+
 /// A frame among the first [`TOP`].
 pub(super) fn top(case: &Case<'_>, test: impl Fn(&str) -> bool) -> Option<usize> {
     case.find(test).filter(|f| *f < TOP)

@@ -23,7 +23,10 @@ pub(super) fn check(case: &Case<'_>) -> Option<Verdict> {
         }
         _ => head.unwrap_or_else(|| format!("{}, {}", access_phrase(fault), place_phrase(fault.place))),
     };
-    let (level, reason) = relevance(fault, pointer.unwrap_or(address));
+    let (mut level, mut reason) = relevance(fault, pointer.unwrap_or(address));
+    if is_text(case, pointer.unwrap_or(address)) {
+        (level, reason) = (Security::High, "the pointer was overwritten by text, which often comes from outside");
+    }
     let (below, above) = case.view.neighbours(address);
     let below = below.map(|m| (address.wrapping_sub(m.end), m)).filter(|(gap, _)| *gap < NEIGHBOUR);
     let above = above.map(|m| (m.start.wrapping_sub(address), m)).filter(|(gap, _)| *gap < NEIGHBOUR);
@@ -97,6 +100,20 @@ const PATTERNS: [(u32, &str); 10] = [
     (0xfefe_fefe, "the automatic initialisation of variables by gcc (-ftrivial-auto-var-init=pattern)"),
 ];
 
+/// A pointer's bytes as they lie in memory.
+fn in_memory(case: &Case<'_>, pointer: u64) -> Vec<u8> {
+    let mut bytes = pointer.to_le_bytes().to_vec();
+    bytes.truncate(if case.view.arch.pointer_size() == 8 { 8 } else { 4 });
+    if case.view.snapshot.identity.big_endian {
+        bytes.reverse();
+    }
+    bytes
+}
+
+fn is_text(case: &Case<'_>, pointer: u64) -> bool {
+    in_memory(case, pointer).iter().all(|b| b.is_ascii_graphic() || *b == b' ')
+}
+
 /// What the pointer's value itself looks like, when it looks like something.
 pub(super) fn looks_like(case: &Case<'_>, pointer: u64) -> Option<String> {
     let low = u32::try_from(pointer & 0xffff_ffff).unwrap_or(0);
@@ -114,13 +131,8 @@ pub(super) fn looks_like(case: &Case<'_>, pointer: u64) -> Option<String> {
         let what = if number == 1 { "the sentinel -1 (such as MAP_FAILED)" } else { "a negative error number" };
         return Some(format!("the pointer {} is -{number}: {what}", hex(pointer)));
     }
-    let mut bytes = pointer.to_le_bytes().to_vec();
-    bytes.truncate(if wide { 8 } else { 4 });
-    if case.view.snapshot.identity.big_endian {
-        bytes.reverse();
-    }
-    if bytes.iter().all(|b| b.is_ascii_graphic() || *b == b' ') {
-        let text: String = bytes.iter().map(|b| char::from(*b)).collect();
+    if is_text(case, pointer) {
+        let text: String = in_memory(case, pointer).iter().map(|b| char::from(*b)).collect();
         return Some(format!("the pointer's bytes are text, \"{text}\": a string was written over it"));
     }
     let kernel = case.view.arch == Arch::X86_64 && is_canonical(Arch::X86_64, pointer) && pointer >> 63 == 1;
