@@ -8,7 +8,7 @@
 
 use super::memory::Gate;
 use super::ptrace::{self, Change, Tid};
-use super::registers::{Recorded, record};
+use super::registers::{Pool, Recorded, record};
 use super::{Options, refusal, threads};
 use crate::Refusal;
 use evidence::Doubt;
@@ -45,8 +45,12 @@ pub(super) enum Held {
 
 /// One thread as it was recorded.
 #[derive(Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "nearly all are of the large variant; a box each would be allocated in the stop"
+)]
 pub(super) enum Outcome {
-    Recorded(Box<Recorded>, Change),
+    Recorded(Recorded, Change),
     Unstoppable(char),
     DeadLeader,
     Refused(io::Error),
@@ -60,6 +64,8 @@ pub(super) struct Record {
     /// In the order of the threads' numbers.
     pub outcomes: Vec<(Tid, Outcome)>,
     pub doubts: Vec<Doubt>,
+    /// The raw vector registers that the outcomes point into.
+    pub pool: Pool,
 }
 
 /// What the tracing thread has to say, in this order.
@@ -134,7 +140,14 @@ fn ended_early() -> Refusal {
 
 /// The tracing thread.
 fn trace(pid: Tid, options: &Options, gate: &Gate, messages: &Sender<Message>, release: &Receiver<()>) -> Ended {
-    let mut tracees = Tracees { pid, held: BTreeMap::new(), first: None, doubts: Vec::new() };
+    let mut tracees = Tracees {
+        pid,
+        held: BTreeMap::new(),
+        first: None,
+        doubts: Vec::new(),
+        pool: Pool::default(),
+        outcomes: Vec::new(),
+    };
     if let Err(why) = tracees.stop_all(options) {
         tracees.let_go(gate);
         let _ = messages.send(Message::Refused(why));
@@ -143,7 +156,11 @@ fn trace(pid: Tid, options: &Options, gate: &Gate, messages: &Sender<Message>, r
     let _ = messages.send(Message::Stopped);
     let until = options.stop_budget.and_then(|budget| tracees.first?.checked_add(budget));
     let outcomes = tracees.record_all(until);
-    let _ = messages.send(Message::Recorded(Record { outcomes, doubts: std::mem::take(&mut tracees.doubts) }));
+    let _ = messages.send(Message::Recorded(Record {
+        outcomes,
+        doubts: std::mem::take(&mut tracees.doubts),
+        pool: std::mem::take(&mut tracees.pool),
+    }));
     // A release is the end of the other end of this channel: so it also is one when its owner panics.
     let out_of_time = match until {
         Some(until) => {
@@ -163,6 +180,9 @@ struct Tracees {
     held: BTreeMap<Tid, Held>,
     first: Option<Instant>,
     doubts: Vec<Doubt>,
+    /// Where vector registers go, and room for the outcomes: made before anything stands still.
+    pool: Pool,
+    outcomes: Vec<(Tid, Outcome)>,
 }
 
 impl Tracees {
@@ -182,6 +202,11 @@ impl Tracees {
             }
             if new.is_empty() && pass > 0 {
                 return self.nothing_held();
+            }
+            if self.first.is_none() {
+                let count = self.held.len();
+                self.pool = Pool::for_threads(count);
+                self.outcomes = Vec::with_capacity(count.saturating_add(count / 8));
             }
             self.first.get_or_insert_with(Instant::now);
             for tid in new {
@@ -287,14 +312,13 @@ impl Tracees {
     }
 
     fn record_all(&mut self, until: Option<Instant>) -> Vec<(Tid, Outcome)> {
-        let mut scratch = Vec::new();
-        let mut outcomes = Vec::with_capacity(self.held.len());
+        let mut outcomes = std::mem::take(&mut self.outcomes);
         for (tid, held) in &mut self.held {
             outcomes.push((
                 *tid,
                 match held {
                     Held::Stopped(_) if until.is_some_and(|u| Instant::now() >= u) => Outcome::OutOfTime,
-                    Held::Stopped(change) => Outcome::Recorded(Box::new(record(*tid, *change, &mut scratch)), *change),
+                    Held::Stopped(change) => Outcome::Recorded(record(*tid, *change, &mut self.pool), *change),
                     Held::Unstoppable(state) => Outcome::Unstoppable(*state),
                     Held::DeadLeader => Outcome::DeadLeader,
                     Held::Refused(error) => Outcome::Refused(io::Error::new(error.kind(), error.to_string())),

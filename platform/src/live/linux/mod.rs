@@ -151,14 +151,14 @@ fn attach_to(pid: i32, options: &Options) -> Result<Stop, Refusal> {
     let mem = File::open(format!("/proc/{tid}/mem")).ok();
     let auxv = facts::auxv(tid);
     held.describe(tid, &mut mappings);
-    let attach::Record { outcomes, doubts } = tracer.recorded()?;
+    let attach::Record { outcomes, doubts, pool } = tracer.recorded()?;
 
     if auxv != facts.auxv {
         facts = facts::gather(pid, tid, options);
         facts.doubts.push(Doubt::new("exec", "the process began to run another program right before it was stopped"));
     }
     let arch = architecture(&facts.auxv, &outcomes);
-    let assembled = threads::assemble(pid, arch, before, outcomes);
+    let assembled = threads::assemble(pid, arch, before, outcomes, &pool);
     let identity = Identity {
         pid: u64::try_from(pid).ok(),
         parent_pid: facts.parent,

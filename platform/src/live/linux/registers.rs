@@ -4,6 +4,7 @@ use super::ptrace::{self, Change, Tid};
 use crate::linux_abi::registers::{General, general, in_progress};
 use crate::linux_abi::{self, siginfo};
 use evidence::{Arch, Doubt, Registers, Signal};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// The architecture whose registers this kernel has.
@@ -27,18 +28,54 @@ pub(super) struct Recorded {
     pub registers: Registers,
     /// The system call that was in progress.
     pub system_call: Option<u64>,
-    /// The raw vector registers, by note type.
-    pub vectors: Option<(u32, Arc<[u8]>)>,
+    /// The raw vector registers: their note type, and where in the [`Pool`] they are.
+    pub vectors: Option<(u32, Range<usize>)>,
     pub signal_mask: Option<u64>,
     pub signal_pending: Option<u64>,
-    pub debug_registers: Option<Vec<u64>>,
+    pub debug_registers: Option<[u64; 6]>,
     /// The signal it is about to receive.
     pub signal: Option<(Signal, Arc<[u8]>)>,
     pub doubts: Vec<Doubt>,
 }
 
-/// Asks a stopped thread for everything. `scratch` saves an allocation per thread.
-pub(super) fn record(tid: Tid, change: Change, scratch: &mut Vec<u8>) -> Recorded {
+/// Raw vector registers of all threads, one after the other. The memory is there before anything is stopped: while a
+/// process stands still, a heap that grows costs more than the registers do.
+#[derive(Debug, Default)]
+pub(super) struct Pool {
+    bytes: Vec<u8>,
+    used: usize,
+}
+
+/// Bytes of one thread's vector registers with AVX-512; threads with more share what others leave.
+const USUAL_VECTOR_SIZE: usize = 2816;
+/// Most bytes prepared ahead; beyond it the pool grows as it goes.
+const LIMIT_AHEAD: usize = 64 << 20;
+
+impl Pool {
+    /// Memory for so many threads, touched.
+    pub(super) fn for_threads(count: usize) -> Self {
+        let ahead = count.saturating_mul(USUAL_VECTOR_SIZE).min(LIMIT_AHEAD);
+        // Not zero: pages of zeros are not there before they are written to.
+        Self { bytes: vec![1; ahead.saturating_add(VECTOR_SIZE)], used: 0 }
+    }
+
+    /// Room for one more thread.
+    fn room(&mut self) -> &mut [u8] {
+        let end = self.used.saturating_add(VECTOR_SIZE);
+        if self.bytes.len() < end {
+            self.bytes.resize(end.saturating_add(LIMIT_AHEAD / 16), 1);
+        }
+        self.bytes.get_mut(self.used..end).unwrap_or_default()
+    }
+
+    /// What was recorded at a range.
+    pub(super) fn get(&self, range: &Range<usize>) -> &[u8] {
+        self.bytes.get(range.clone()).unwrap_or_default()
+    }
+}
+
+/// Asks a stopped thread for everything, without allocating memory.
+pub(super) fn record(tid: Tid, change: Change, pool: &mut Pool) -> Recorded {
     let mut recorded = Recorded {
         registers: Registers::new(HOST),
         system_call: None,
@@ -72,7 +109,7 @@ pub(super) fn record(tid: Tid, change: Change, scratch: &mut Vec<u8>) -> Recorde
             recorded.doubts.push(Doubt::new("registers", format!("thread {tid}: registers cannot be read: {error}")));
         }
     }
-    vectors(&mut recorded, tid, scratch);
+    vectors(&mut recorded, tid, pool);
     recorded
 }
 
@@ -120,24 +157,33 @@ fn thread_pointer(registers: &mut Registers, tid: Tid) {
 
 /// DR0-DR3, DR6 and DR7, at `u_debugreg` of `struct user` (`arch/x86/include/asm/user_64.h`).
 #[cfg(target_arch = "x86_64")]
-fn debug_registers(tid: Tid) -> Option<Vec<u64>> {
+fn debug_registers(tid: Tid) -> Option<[u64; 6]> {
     const AT: [usize; 6] = [848, 856, 864, 872, 896, 904];
-    AT.iter().map(|offset| ptrace::peek_user(tid, *offset).ok()).collect()
+    const CONTROL: usize = 904;
+    let control = ptrace::peek_user(tid, CONTROL).ok()?;
+    // Nothing is enabled: the addresses do not count, and five calls are saved while everything stands still.
+    if control == 0 {
+        return Some([0; 6]);
+    }
+    let mut values = [0; 6];
+    for (value, offset) in values.iter_mut().zip(AT) {
+        *value = ptrace::peek_user(tid, offset).ok()?;
+    }
+    Some(values)
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-fn debug_registers(_: Tid) -> Option<Vec<u64>> {
+fn debug_registers(_: Tid) -> Option<[u64; 6]> {
     None
 }
 
-fn vectors(recorded: &mut Recorded, tid: Tid, scratch: &mut Vec<u8>) {
+fn vectors(recorded: &mut Recorded, tid: Tid, pool: &mut Pool) {
     let kind = if HOST == Arch::X86_64 { linux_abi::NT_X86_XSTATE } else { linux_abi::NT_PRFPREG };
-    scratch.resize(VECTOR_SIZE, 0);
-    match ptrace::register_set(tid, kind, scratch) {
+    match ptrace::register_set(tid, kind, pool.room()) {
         Ok(size) if size < VECTOR_SIZE => {
-            let raw: Arc<[u8]> = Arc::from(scratch.get(..size).unwrap_or_default());
-            recorded.registers.vectors = decode_vectors(recorded.registers.arch, &raw);
-            recorded.vectors = Some((kind, raw));
+            let end = pool.used.saturating_add(size);
+            recorded.vectors = Some((kind, pool.used..end));
+            pool.used = end;
         }
         Ok(size) => recorded.doubts.push(Doubt::new(
             "registers",
@@ -149,7 +195,7 @@ fn vectors(recorded: &mut Recorded, tid: Tid, scratch: &mut Vec<u8>) {
 }
 
 #[cfg(target_arch = "x86_64")]
-fn decode_vectors(arch: Arch, raw: &[u8]) -> Option<Arc<evidence::Vectors>> {
+pub(super) fn decode_vectors(arch: Arch, raw: &[u8]) -> Option<Arc<evidence::Vectors>> {
     use linux_abi::xstate;
     use std::sync::OnceLock;
     static LAYOUT: OnceLock<xstate::Layout> = OnceLock::new();
@@ -158,7 +204,7 @@ fn decode_vectors(arch: Arch, raw: &[u8]) -> Option<Arc<evidence::Vectors>> {
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-fn decode_vectors(_: Arch, raw: &[u8]) -> Option<Arc<evidence::Vectors>> {
+pub(super) fn decode_vectors(_: Arch, raw: &[u8]) -> Option<Arc<evidence::Vectors>> {
     linux_abi::registers::aarch64_vectors(raw)
 }
 

@@ -2,7 +2,7 @@
 
 use super::attach::Outcome;
 use super::ptrace::{Change, Tid};
-use super::registers::HOST;
+use super::registers::{HOST, Pool, decode_vectors};
 use super::{files, parse};
 use evidence::{Arch, Attribute, Context, Doubt, Note, Register, Registers, Thread, ThreadId, ThreadState};
 use std::collections::BTreeMap;
@@ -99,6 +99,7 @@ pub(super) fn assemble(
     arch: Arch,
     mut before: BTreeMap<Tid, Before>,
     outcomes: Vec<(Tid, Outcome)>,
+    pool: &Pool,
 ) -> Assembled {
     let mut out = Assembled::default();
     for (tid, outcome) in outcomes {
@@ -129,8 +130,10 @@ pub(super) fn assemble(
                 thread.registers = recorded.registers;
                 thread.signal_mask = recorded.signal_mask;
                 thread.signal_pending = recorded.signal_pending;
-                thread.debug_registers = recorded.debug_registers;
-                if let Some((kind, body)) = recorded.vectors {
+                thread.debug_registers = recorded.debug_registers.map(Vec::from);
+                if let Some((kind, range)) = recorded.vectors {
+                    let body: Arc<[u8]> = Arc::from(pool.get(&range));
+                    thread.registers.vectors = decode_vectors(thread.registers.arch, &body);
                     let owner = if HOST == Arch::X86_64 { "LINUX" } else { "CORE" };
                     out.notes.push(Note { owner: owner.into(), kind, thread: Some(id), body });
                 }
