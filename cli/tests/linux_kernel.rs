@@ -7,7 +7,11 @@ mod common;
 mod drgn;
 
 use common::{arg, json};
+use debuginfo::kernel::find_kallsyms;
 use drgn::{Drgn, Frame};
+use evidence::bytes::Endian;
+use evidence::{Addr, Target as _};
+use kernel_dumps::linux::LinuxDump;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -203,6 +207,23 @@ fn the_wrong_kernel_file_is_named_and_not_used() {
     let kernel = document["modules"].as_array().unwrap().iter().find(|m| text(m, "path") == "vmlinux").unwrap();
     assert_eq!(text(kernel, "symbols"), "kallsyms", "{kernel}");
     assert_eq!(text(&document["threads"][0]["frames"][0], "function"), "delay_tsc");
+}
+
+/// Kernels before 6.0 do not say where their symbols are: a search finds the same places that later ones state.
+#[test]
+fn the_symbol_table_is_found_without_being_stated() {
+    for path in [TINY[0], DEBIAN[0]] {
+        let Some(file) = fixture(path) else { return };
+        let dump = LinuxDump::open(&file).unwrap();
+        let stated = |name: &str| dump.vmcoreinfo().symbol(&format!("kallsyms_{name}")).map(Addr);
+        let found = find_kallsyms(dump.memory(), Endian::Little, Addr(dump.vmcoreinfo().symbol("_stext").unwrap()));
+        let best = found.first().unwrap();
+        assert_eq!(Some(best.token_table), stated("token_table"), "{path}");
+        assert_eq!(Some(best.token_index), stated("token_index"), "{path}");
+        assert_eq!(Some(best.names), stated("names"), "{path}");
+        assert_eq!(Some(best.count), stated("num_syms"), "{path}");
+        assert_eq!((best.offsets, best.relative_base), (stated("offsets"), stated("relative_base")), "{path}");
+    }
 }
 
 fn unpack(from: &Path, to: &Path) {

@@ -105,7 +105,7 @@ fn check(
 /// panic <- asm_exception (saved registers) <- faulty <- entry_syscall (saved registers) <- the user's program.
 #[test]
 fn from_a_panic_through_exception_and_system_call_to_the_user() {
-    let mut stack = vec![(0x100, 0xbadc_0de), (0x110, 0x1234), (0x118, after_call("asm_exception"))];
+    let mut stack = vec![(0x100, 0x0bad_c0de), (0x110, 0x1234), (0x118, after_call("asm_exception"))];
     stack.extend(saved(0x128, 0x5555, function("faulty") + 5, 0x10, STACK + 0x300));
     stack.push((0x300, after_call("entry_syscall")));
     stack.extend(saved(0x308, 0x77, USER, 0x33, 0x7ffd_0000));

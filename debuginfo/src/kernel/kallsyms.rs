@@ -298,7 +298,7 @@ fn read_names(memory: &dyn Memory, places: &Places) -> Result<Vec<u8>, String> {
 
 /// The length of a compressed name, and how many bytes say it. Since 6.1 the top bit says that a second byte follows;
 /// before, no name was long enough to set it.
-fn length_at(stream: &[u8], at: usize) -> Option<(usize, usize)> {
+pub(super) fn length_at(stream: &[u8], at: usize) -> Option<(usize, usize)> {
     let low = *stream.get(at)?;
     if low & 0x80 == 0 {
         return Some((usize::from(low), 1));

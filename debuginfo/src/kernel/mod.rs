@@ -6,7 +6,9 @@
 mod btf;
 mod kallsyms;
 mod orc;
+mod scan;
 
 pub use btf::{Btf, BtfError};
 pub use kallsyms::{Kallsyms, Places, Symbol};
 pub use orc::{Base, Orc, OrcKind, OrcRow, OrcVersion};
+pub use scan::find_kallsyms;

@@ -3,7 +3,7 @@
 use super::info::Info;
 use debuginfo::elf::ElfFile;
 use debuginfo::images::{Image, Outcome, Verified};
-use debuginfo::kernel::{Btf, Kallsyms, Orc, Places};
+use debuginfo::kernel::{Btf, Kallsyms, Orc, Places, find_kallsyms};
 use debuginfo::{BuildId, Locator};
 use evidence::bytes::{Endian, slice_at, u32_at};
 use evidence::{Addr, Doubt, Doubts, Memory, ToUsize};
@@ -176,8 +176,28 @@ fn bytes(memory: &dyn Memory, range: &Range<Addr>, limit: u64) -> Option<Vec<u8>
     Some(bytes)
 }
 
+/// The kernel's own symbols: where VMCOREINFO says, else where a scan finds them.
 fn kallsyms(info: &Info<'_>, memory: &dyn Memory) -> Option<Result<Kallsyms, String>> {
-    let places = Places {
+    // Symbols whose values VMCOREINFO gives, not those of pointers that it follows (mem_section).
+    let trusted = ["_stext", "init_uts_ns", "swapper_pg_dir", "init_top_pgt", "prb", "log_buf"];
+    let known: Vec<(&str, u64)> = info.symbols().filter(|(name, _)| trusted.contains(name)).collect();
+    let read = |places: &Places| Kallsyms::read(memory, Endian::Little, places, &known);
+    if let Some(places) = stated_places(info) {
+        return Some(read(&places));
+    }
+    let found = find_kallsyms(memory, Endian::Little, info.symbol("_stext")?);
+    let mut why = "neither VMCOREINFO nor a search of its memory says where they are".to_owned();
+    for places in &found {
+        match read(places) {
+            Ok(table) => return Some(Ok(table)),
+            Err(e) => why = e,
+        }
+    }
+    Some(Err(why))
+}
+
+fn stated_places(info: &Info<'_>) -> Option<Places> {
+    Some(Places {
         count: info.symbol("kallsyms_num_syms")?,
         names: info.symbol("kallsyms_names")?,
         token_table: info.symbol("kallsyms_token_table")?,
@@ -185,11 +205,7 @@ fn kallsyms(info: &Info<'_>, memory: &dyn Memory) -> Option<Result<Kallsyms, Str
         offsets: info.symbol("kallsyms_offsets"),
         relative_base: info.symbol("kallsyms_relative_base"),
         addresses: info.symbol("kallsyms_addresses"),
-    };
-    // Symbols whose values VMCOREINFO gives, not those of pointers that it follows (mem_section).
-    let trusted = ["_stext", "init_uts_ns", "swapper_pg_dir", "init_top_pgt", "prb", "log_buf"];
-    let known: Vec<(&str, u64)> = info.symbols().filter(|(name, _)| trusted.contains(name)).collect();
-    Some(Kallsyms::read(memory, Endian::Little, &places, &known))
+    })
 }
 
 /// Where the kernel's image and its code lie.
