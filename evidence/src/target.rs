@@ -91,6 +91,10 @@ pub trait Target: Send + Sync {
 pub trait Machine: Send + Sync {
     /// How many CPUs the machine has, as far as the source says.
     fn cpus(&self) -> u32;
+    /// The kernel's symbol table, an ELF file, when the source itself carries one (illumos's ksyms).
+    fn symbol_file(&self) -> Option<&[u8]> {
+        None
+    }
     /// Reads physical memory; as [`Memory::read`].
     fn read_physical(&self, at: PhysAddr, into: &mut [u8]) -> (usize, Option<Absent>);
     /// The address space whose top-level page table lies at `root`.

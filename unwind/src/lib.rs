@@ -22,6 +22,7 @@ mod code;
 mod expression;
 mod frame_pointer;
 mod freebsd_kernel;
+mod illumos_trap;
 mod orc_step;
 mod scan;
 mod sym_step;

@@ -1,6 +1,8 @@
 //! The walk itself: which method for which frame, and when to stop.
 
-use crate::{Frame, Limits, Stack, Trust, abi, cfi_step, code, frame_pointer, orc_step, scan, sym_step, trampoline};
+use crate::{
+    Frame, Limits, Stack, Trust, abi, cfi_step, code, frame_pointer, illumos_trap, orc_step, scan, sym_step, trampoline,
+};
 use code::ReturnTo;
 use debuginfo::DebugInfo;
 use debuginfo::cfi::Row;
@@ -211,6 +213,23 @@ impl<'w, 'm> Walker<'w, 'm> {
                 suspect,
             })
         };
+        if let Some((registers, user)) = illumos_trap::interrupted(frame.lookup(), registers, self)
+            && let Some(pc) = registers.pc()
+        {
+            frame.signal_frame = true;
+            if user {
+                return Step::End;
+            }
+            return Step::Caller(Frame {
+                registers,
+                pc,
+                is_return_address: false,
+                cfa: None,
+                trust: Trust::FramePointer,
+                signal_frame: false,
+                suspect: false,
+            });
+        }
         if !frame.is_return_address
             && self.is_no_code(frame.pc)
             && let Some((registers, pc)) = self.caller_of_bad_jump(registers)

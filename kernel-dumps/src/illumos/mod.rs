@@ -328,6 +328,10 @@ impl Machine for IllumosDump {
         self.cpus
     }
 
+    fn symbol_file(&self) -> Option<&[u8]> {
+        Some(self.ksyms.as_slice()).filter(|k| !k.is_empty())
+    }
+
     fn read_physical(&self, at: PhysAddr, into: &mut [u8]) -> (usize, Option<Absent>) {
         self.pages.read_physical(at, into)
     }
