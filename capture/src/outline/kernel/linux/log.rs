@@ -156,3 +156,92 @@ pub(super) fn push_lines(text: &[u8], time_ns: Option<u64>, level: Option<u64>, 
         rows.push(LogRecord { time_ns, level: level.clone(), text: String::from_utf8_lossy(line).into_owned() });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{lines, with};
+    use super::*;
+    use evidence::testing::FakeMemory;
+
+    const RING: u64 = 0xffff_ffff_8200_0000;
+    const DESCRIPTORS: u64 = 0xffff_8880_0000_0000;
+    const INFOS: u64 = 0xffff_8880_0001_0000;
+    const TEXT: u64 = 0xffff_8880_0002_0000;
+    /// Records; bytes of text.
+    const COUNT: u64 = 8;
+    const SIZE: u64 = 128;
+
+    /// (identity, state, begin, next, length of the text)
+    type Record = (u64, u64, u64, u64, u16);
+
+    fn check(records: &[Record], tail: u64, head: u64, blocks: &[(u64, u64, &str)]) -> (Vec<String>, usize) {
+        let (mut descriptors, mut infos, mut text) = (vec![0; 24 * 8], vec![0; 32 * 8], vec![b'.'; 128]);
+        for (id, state, begin, next, length) in records {
+            let slot = usize::try_from(id % COUNT).unwrap();
+            let words = [state << 62 | id, *begin, *next].map(u64::to_le_bytes).concat();
+            descriptors[slot * 24..slot * 24 + 24].copy_from_slice(&words);
+            infos[slot * 32 + 8..slot * 32 + 16].copy_from_slice(&(id & 0xff).to_le_bytes());
+            infos[slot * 32 + 16..slot * 32 + 18].copy_from_slice(&length.to_le_bytes());
+        }
+        for (at, id, said) in blocks {
+            let at = usize::try_from(*at).unwrap();
+            text[at..at + 8].copy_from_slice(&id.to_le_bytes());
+            text[at + 8..at + 8 + said.len()].copy_from_slice(said.as_bytes());
+        }
+        // prb; the ring: count_bits, descs, infos, head, tail, size_bits, data.
+        let words = [RING + 8, COUNT.ilog2().into(), DESCRIPTORS, INFOS, head, tail, SIZE.ilog2().into(), TEXT];
+        let memory = FakeMemory::new()
+            .with(Addr(RING), words.map(u64::to_le_bytes).concat())
+            .with(Addr(DESCRIPTORS), descriptors)
+            .with(Addr(INFOS), infos)
+            .with(Addr(TEXT), text);
+        let offsets = [
+            ("printk_ringbuffer.desc_ring", 0),
+            ("printk_ringbuffer.text_data_ring", 40),
+            ("prb_desc_ring.count_bits", 0),
+            ("prb_desc_ring.descs", 8),
+            ("prb_desc_ring.infos", 16),
+            ("prb_desc_ring.head_id", 24),
+            ("prb_desc_ring.tail_id", 32),
+            ("prb_data_ring.size_bits", 0),
+            ("prb_data_ring.data", 8),
+            ("prb_desc.state_var", 0),
+            ("prb_desc.text_blk_lpos", 8),
+            ("prb_data_blk_lpos.begin", 0),
+            ("prb_data_blk_lpos.next", 8),
+            ("printk_info.ts_nsec", 8),
+            ("printk_info.text_len", 16),
+        ];
+        let info = lines(&[("prb", RING)], &offsets, &[("prb_desc", 24), ("printk_info", 32)]);
+        let (rows, doubts) = with(&info, memory, read);
+        (rows.into_iter().map(|r| format!("{} {}", r.time_ns.unwrap(), r.text)).collect(), doubts.len())
+    }
+
+    /// Identities wrap, a block that would not fit starts again at the beginning, the last record is not finalized yet,
+    /// one was never finished, one is an empty line, one was lost for want of space.
+    #[test]
+    fn records_of_every_kind() {
+        let last = (1 << 62) - 1;
+        let records = [
+            (last - 1, 2, 64, 96, 5),
+            (last, 2, 96, 128 + 24, 20),
+            (0, 2, EMPTY_LINE, EMPTY_LINE, 0),
+            (1, 2, 1, 1, 0),
+            (2, 0, 152, 184, 0),
+            (3, 1, 160, 184, 4),
+        ];
+        // The second block does not fit: 128 bytes in, it lies at the start.
+        let blocks = [(64, last - 1, "first"), (0, last, "wrapped\nsecond line"), (32, 3, "open")];
+        let (rows, doubts) = check(&records, last - 1, 3, &blocks);
+        assert_eq!(rows, ["254 first", "255 wrapped", "255 second l", "0 ", "3 open"]);
+        assert_eq!(doubts, 0);
+    }
+
+    #[test]
+    fn damaged_rings_end() {
+        let (rows, doubts) = check(&[(5, 2, 0, 64, 9)], 5, 1 << 40, &[(0, 77, "not its own")]);
+        assert_eq!((rows.len(), doubts), (0, 1));
+        let (rows, _) = check(&[(5, 2, 0, u64::MAX, u16::MAX)], 5, 5, &[(0, 5, "long")]);
+        assert!(rows.len() <= 1);
+    }
+}

@@ -17,6 +17,8 @@ mod panic;
 mod pids;
 mod switched;
 mod tasks;
+#[cfg(test)]
+mod testing;
 
 use super::{Given, Kernel};
 use context::{Described, Linux};
