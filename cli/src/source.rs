@@ -191,13 +191,13 @@ impl kernel_dumps::ReadAt for DumpBytes {
     }
 }
 
-#[cfg(target_os = "linux")]
+#[cfg(any(target_os = "linux", target_os = "illumos"))]
 fn live<R>(
     pid: u64,
     budget: Option<Duration>,
     then: impl FnOnce(&dyn Target, &mut dyn FnMut()) -> R,
 ) -> Result<Used<R>, Failure> {
-    use platform::live::linux::{Options, attach};
+    use platform::live::{Options, attach};
     let stop = attach(pid, &Options { stop_budget: budget, ..Options::default() }).map_err(Failure::new)?;
     let target = stop.shared();
     let mut stop = Some(stop);
@@ -213,7 +213,7 @@ fn live<R>(
     Ok(Used { result, stop_time_us, out_of_time: released.is_some_and(|r| r.out_of_time) })
 }
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(any(target_os = "linux", target_os = "illumos")))]
 fn live<R>(
     pid: u64,
     _budget: Option<Duration>,

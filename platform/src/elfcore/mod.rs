@@ -7,7 +7,7 @@
 
 mod freebsd;
 pub mod headers;
-mod illumos;
+pub(crate) mod illumos;
 mod linux;
 mod mappings;
 mod memory;

@@ -4,7 +4,7 @@
 //! Layouts: sys/procfs.h.
 
 mod process;
-mod threads;
+pub(crate) mod threads;
 
 use super::notes::NoteRef;
 use super::{Parts, Reading, keep_notes, os};

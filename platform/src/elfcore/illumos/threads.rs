@@ -124,7 +124,7 @@ pub(super) fn read(parts: &Parts<'_>, arch: Arch, notes: &mut [(&NoteRef, Option
                 let why = format!("the registers of LWP {} have an unknown layout ({} bytes)", id.0, body.len());
                 parts.doubts.push(Doubt::new("registers", why));
             }
-            _ => info(thread, parts, &body),
+            _ => info(thread, parts.headers.wide, &body),
         }
     }
     for t in reading.threads.iter().filter(|t| t.registers.known() == 0) {
@@ -173,9 +173,8 @@ fn status(thread: &mut Thread, arch: Arch, layout: &Layout, body: &[u8]) {
 }
 
 /// `lwpsinfo_t`: flag, lwpid, addr, wchan, then stype, state and sname as characters.
-fn info(thread: &mut Thread, parts: &Parts<'_>, body: &[u8]) {
-    let at = if parts.headers.wide { 26 } else { 18 };
-    let word = match u8_at(body, at) {
+pub(crate) fn info(thread: &mut Thread, wide: bool, body: &[u8]) {
+    let word = match u8_at(body, if wide { 26 } else { 18 }) {
         Some(b'S') => "sleeping",
         Some(b'R') => "runnable",
         Some(b'O') => "running",
@@ -230,7 +229,23 @@ const PAGE_FAULT: u64 = 14;
 /// The representative LWP in `pstatus_t` is the one the signal hit; a core of gcore has no signal there.
 fn event(parts: &Parts<'_>, arch: Arch, layout: &Layout, notes: &[(&NoteRef, Option<ThreadId>)]) -> Option<Event> {
     let (note, _) = notes.iter().find(|(n, _)| n.kind == kind::PSTATUS)?;
-    let body = note.prefix(parts.source, LIMIT_STATUS);
+    event_of(&note.prefix(parts.source, LIMIT_STATUS), arch, layout)
+}
+
+/// The same, of the `pstatus_t` and `lwpstatus_t` that a 64-bit observer of /proc reads.
+pub(crate) fn live_event(status: &[u8], arch: Arch) -> Option<Event> {
+    event_of(status, arch, &WIDE)
+}
+
+/// An LWP's registers, signals and system call, out of the `lwpstatus_t` that a 64-bit observer of /proc reads.
+pub(crate) fn live_status(thread: &mut Thread, arch: Arch, body: &[u8]) {
+    status(thread, arch, &WIDE, body);
+}
+
+/// Bytes of an `lwpstatus_t`, as a 64-bit observer of /proc reads it.
+pub(crate) const LIVE_STATUS: usize = WIDE.size;
+
+fn event_of(body: &[u8], arch: Arch, layout: &Layout) -> Option<Event> {
     let lwp = body.get(if layout.wide { 384 } else { 336 }..)?;
     let signal = signal(layout, lwp).filter(|s| FATAL.contains(&s.number))?;
     let id = ThreadId(u64::from(u32_at(lwp, 4, Endian::Little)?));
