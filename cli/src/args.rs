@@ -57,7 +57,8 @@ pub enum Command {
     /// Say for every module which symbols were found where, what is missing, and what would fix it.
     #[command(after_help = "Examples:\n  \
         postfault symbols core.4711\n  \
-        postfault symbols --pid 4711 --symbols ./debug --debuginfod")]
+        postfault symbols --pid 4711 --symbols ./debug --debuginfod\n  \
+        postfault symbols --dump-sym ./server > server.sym")]
     Symbols(Symbols),
     /// Say what differs between two snapshots (exit code 0: nothing, 1: something).
     #[command(
@@ -315,12 +316,27 @@ pub struct MemoryArgs {
     pub symbols: SymbolArgs,
 }
 
+/// What `symbols` is about.
+#[derive(Clone, Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct SymbolsOf {
+    /// A live process.
+    #[arg(long, value_name = "N")]
+    pub pid: Option<u64>,
+    /// A core, dump or snapshot (told by content, compressed or not), or - for standard input.
+    #[arg(value_name = "SOURCE")]
+    pub source: Option<PathBuf>,
+    /// Instead: write the Breakpad symbol file (.sym) of this program, library or debug file to standard output.
+    #[arg(long, value_name = "FILE")]
+    pub dump_sym: Option<PathBuf>,
+}
+
 /// `symbols`.
 #[derive(Clone, Debug, Args)]
 #[allow(missing_docs, reason = "each field is the option of its name")]
 pub struct Symbols {
     #[command(flatten)]
-    pub source: SourceArgs,
+    pub of: SymbolsOf,
     #[command(flatten)]
     pub symbols: SymbolArgs,
     #[command(flatten)]

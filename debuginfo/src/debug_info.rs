@@ -1,11 +1,12 @@
 //! The second layer: tables of each module, built when they are first asked for.
 
 use crate::cfi::Cfi;
-use crate::dwarf::{Dwarf, SourceFrame};
+use crate::dwarf::{Dwarf, Names, Scope, SourceFrame};
 use crate::parallel::parallel;
 use crate::symbols::Symbols;
 use crate::{Error, Module, Modules, SymFile};
 use evidence::{Doubt, Doubts, Svma};
+use std::collections::HashMap;
 use std::sync::OnceLock;
 
 /// Everything known about the code and data of a target's images.
@@ -80,7 +81,17 @@ impl<'m> DebugInfo<'m> {
     /// `at` is a look-up address: for return addresses the byte before.
     #[must_use]
     pub fn resolve(&self, index: usize, at: Svma) -> Vec<SourceFrame> {
-        let mut frames = self.dwarf(index).map_or_else(Vec::new, |dwarf| dwarf.resolve(at));
+        self.complete(index, at, self.dwarf(index).map_or_else(Vec::new, |dwarf| dwarf.resolve(at)))
+    }
+
+    /// As [`DebugInfo::resolve`]; names of functions that were met before come from `known`.
+    pub(crate) fn resolve_with(&self, index: usize, at: Svma, known: &mut HashMap<Scope, Names>) -> Vec<SourceFrame> {
+        let frames = self.dwarf(index).map_or_else(Vec::new, |dwarf| dwarf.resolve_with(at, known));
+        self.complete(index, at, frames)
+    }
+
+    /// Adds what other sources know to what the DWARF says.
+    fn complete(&self, index: usize, at: Svma, mut frames: Vec<SourceFrame>) -> Vec<SourceFrame> {
         let sym_file = if frames.is_empty() { self.sym_file(index) } else { None };
         if let Some((file, at, bias)) = sym_file.zip(self.module(index)).map(|(file, module)| {
             let relative = module.to_relative(at);

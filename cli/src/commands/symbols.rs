@@ -1,12 +1,13 @@
 //! `postfault symbols`: what was found for each module, where it was looked for, what would fix the rest.
 
-use crate::args::Symbols;
+use crate::args::{SourceArgs, Symbols};
 use crate::failure::{Failure, Outcome};
 use crate::text::{HEADING, printable};
 use crate::{output, source};
-use debuginfo::Modules;
+use debuginfo::{DebugInfo, Locator, Modules, sym_file};
 use evidence::{Doubts, Paged, Target};
 use serde::Serialize;
+use std::path::Path;
 
 #[derive(Serialize)]
 struct ModuleJson {
@@ -35,7 +36,10 @@ struct Searched {
 
 /// Looks for the files of every module and reports.
 pub fn run(args: &Symbols) -> Result<Outcome, Failure> {
-    let name = source::Name::from_args(&args.source);
+    if let Some(path) = &args.of.dump_sym {
+        return dump_sym(path, args);
+    }
+    let name = source::Name::from_args(&SourceArgs { pid: args.of.pid, source: args.of.source.clone() });
     let modules = source::with_target(&name, &args.symbols, |target, release| {
         let modules = list(target, args);
         release();
@@ -70,6 +74,49 @@ pub fn run(args: &Symbols) -> Result<Outcome, Failure> {
         })?;
     }
     Ok(if incomplete && args.output.strict { Outcome::Different } else { Outcome::Complete })
+}
+
+/// Writes the symbol file of one file; what it lost goes to standard error.
+fn dump_sym(path: &Path, args: &Symbols) -> Result<Outcome, Failure> {
+    let servers = std::env::var("DEBUGINFOD_URLS").unwrap_or_default();
+    let locator = Locator {
+        sysroot: args.symbols.sysroot.clone(),
+        symbols: args.symbols.symbols.clone(),
+        debuginfod: servers.split_whitespace().filter(|_| args.symbols.debuginfod).map(str::to_owned).collect(),
+        ..Locator::default()
+    };
+    let modules = Modules::of_file(path, None, None, &locator).map_err(Failure::new)?;
+    let doubts = Doubts::new();
+    let info = DebugInfo::new(&modules, &doubts);
+    let mut written = None;
+    output::data(|out| match sym_file::write(&info, 0, out) {
+        Ok(w) => {
+            written = Some(Ok(w));
+            Ok(())
+        }
+        Err(sym_file::WriteError::Io(e)) => Err(e),
+        Err(e) => {
+            written = Some(Err(Failure::new(format!("{}: {e}", path.display()))));
+            Ok(())
+        }
+    })?;
+    let written = written.transpose()?.unwrap_or_default();
+    let mut doubts = doubts.sorted();
+    doubts.extend(modules.list().iter().flat_map(debuginfo::Module::doubts));
+    for doubt in &doubts {
+        anstream::eprintln!("doubt: {}: {}", doubt.what, doubt.why);
+    }
+    if written.functions == 0 {
+        anstream::eprintln!("warning: {}: no functions are known: it has neither DWARF nor symbols", path.display());
+    }
+    if written.inexpressible > 0 {
+        anstream::eprintln!(
+            "warning: {} rows of call frame information cannot be expressed in this format and are left out",
+            written.inexpressible
+        );
+    }
+    let complete = doubts.is_empty() && written.functions > 0 && written.inexpressible == 0;
+    Ok(if args.output.strict && !complete { Outcome::Different } else { Outcome::Complete })
 }
 
 fn list(target: &dyn Target, args: &Symbols) -> Vec<ModuleJson> {

@@ -38,6 +38,11 @@ impl Index {
         Self { entries }
     }
 
+    /// The offsets of all FDEs, by address.
+    pub(super) fn offsets(&self) -> impl Iterator<Item = usize> + '_ {
+        self.entries.iter().map(|(_, _, offset)| *offset)
+    }
+
     /// The offset of the FDE that covers `at`.
     pub(super) fn find(&self, at: u64) -> Option<usize> {
         let index = self.entries.partition_point(|(start, _, _)| *start <= at).checked_sub(1)?;

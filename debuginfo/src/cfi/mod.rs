@@ -85,17 +85,43 @@ impl<'m> Cfi<'m> {
                 Err(e) => damaged(".eh_frame", e),
             }
         }
-        let table = self.debug_frame.get_or_init(|| {
-            let debug = self.module.debug();
-            [self.module.main(), debug].into_iter().flatten().find_map(DebugFrameTable::of)
-        });
-        match table.as_ref()?.row(at) {
+        match self.debug_frame()?.row(at) {
             Ok(row) => row,
             Err(e) => {
                 damaged(".debug_frame", e);
                 None
             }
         }
+    }
+
+    /// Calls `with` for every row there is, by address within each section: what `.eh_frame` covers is not taken from
+    /// `.debug_frame` again.
+    pub fn each_row(&self, with: &mut dyn FnMut(Row<'m>)) {
+        if let Some(table) = &self.eh_frame {
+            let index = Index::build(&table.section, &table.bases);
+            for offset in index.offsets() {
+                if let Ok(fde) = index::fde(&table.section, &table.bases, gimli::EhFrameOffset(offset)) {
+                    rows::all(&table.section, &table.bases, &fde, with);
+                }
+            }
+        }
+        let Some(table) = self.debug_frame() else { return };
+        for offset in table.index.offsets() {
+            let Ok(fde) = index::fde(&table.section, &table.bases, gimli::DebugFrameOffset(offset)) else { continue };
+            let start = Svma(fde.initial_address());
+            let covered = self.eh_frame.as_ref().is_some_and(|t| matches!(t.row(start), Ok(Some(_))));
+            if !covered {
+                rows::all(&table.section, &table.bases, &fde, with);
+            }
+        }
+    }
+
+    fn debug_frame(&self) -> Option<&DebugFrameTable<'m>> {
+        let open = || {
+            let debug = self.module.debug();
+            [self.module.main(), debug].into_iter().flatten().find_map(DebugFrameTable::of)
+        };
+        self.debug_frame.get_or_init(open).as_ref()
     }
 
     /// Whether there is any call frame information at all.

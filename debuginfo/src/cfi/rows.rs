@@ -72,6 +72,30 @@ pub(super) fn row<'m, S: UnwindSection<Slice<'m>>>(
 ) -> gimli::Result<Row<'m>> {
     let mut context = UnwindContext::new();
     let found = fde.unwind_info_for_address(section, bases, &mut context, at.0)?;
+    convert(section, fde, found)
+}
+
+/// All rows of an FDE, in order. What was read before damage is kept.
+pub(super) fn all<'m, S: UnwindSection<Slice<'m>>>(
+    section: &S,
+    bases: &BaseAddresses,
+    fde: &FrameDescriptionEntry<Slice<'m>>,
+    with: &mut dyn FnMut(Row<'m>),
+) {
+    let mut context = UnwindContext::new();
+    let Ok(mut table) = fde.rows(section, bases, &mut context) else { return };
+    while let Ok(Some(found)) = table.next_row() {
+        if let Ok(row) = convert(section, fde, found) {
+            with(row);
+        }
+    }
+}
+
+fn convert<'m, S: UnwindSection<Slice<'m>>>(
+    section: &S,
+    fde: &FrameDescriptionEntry<Slice<'m>>,
+    found: &gimli::UnwindTableRow<usize>,
+) -> gimli::Result<Row<'m>> {
     let cfa = match found.cfa() {
         CfaRule::RegisterAndOffset { register: base, offset } => Cfa::Offset(register(*base), *offset),
         CfaRule::Expression(e) => Cfa::Expression(e.get(section)?.0),

@@ -89,6 +89,17 @@ impl<'m> Unit<'m> {
         })
     }
 
+    /// The addresses at which the line may change.
+    pub(crate) fn line_boundaries(&self, into: &mut Vec<u64>) {
+        let Some(lines) = self.lines() else { return };
+        let table = lines.rows.get_or_init(|| lines.run(self));
+        for (range, (first, end)) in table.sequences.iter() {
+            let rows = table.rows.get(first.to_usize()..end.to_usize()).unwrap_or_default();
+            into.extend(rows.iter().map(|r| range.start.saturating_add(r.offset.into())));
+            into.extend([range.start, range.end]);
+        }
+    }
+
     /// The path of a file by its number in this unit (`DW_AT_decl_file`, `DW_AT_call_file`).
     #[must_use]
     pub fn file(&self, number: u64) -> Option<Arc<str>> {

@@ -13,6 +13,7 @@
 //! skeleton.
 
 mod abbreviations;
+mod boundaries;
 mod cursor;
 mod functions;
 mod gdb_index;
@@ -34,10 +35,12 @@ use gimli::{Section as _, SectionId};
 use std::sync::{Arc, OnceLock};
 
 pub use abbreviations::{LIMIT_ABBREVIATION_STEPS, LIMIT_TABLE, LIMIT_TABLES};
+pub(crate) use boundaries::Boundaries;
 pub use functions::LIMIT_FUNCTION_RANGES;
 pub use inlines::LIMIT_INLINES;
 pub use lines::{LIMIT_LINE_HEADER, LIMIT_ROWS};
 pub use names::LIMIT_ORIGINS;
+pub(crate) use names::Names;
 pub use ranges::LIMIT_DIE_RANGES;
 pub use source::{Scope, SourceFrame};
 pub use split::{LIMIT_SPLIT_FILES, SplitFiles};

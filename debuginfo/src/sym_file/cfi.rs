@@ -122,7 +122,7 @@ impl CfiRules {
 }
 
 /// The rule of a register that has no value in the caller.
-const UNDEFINED: &str = ".undef";
+pub(super) const UNDEFINED: &str = ".undef";
 
 /// The DWARF number of a register as symbol files name it: x86 ones with a dollar sign, ARM ones without.
 #[must_use]

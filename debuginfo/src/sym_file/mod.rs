@@ -14,6 +14,7 @@ mod postfix;
 mod search;
 mod stack_win;
 mod text;
+mod write;
 
 use crate::Error;
 use crate::demangle::demangle;
@@ -31,11 +32,14 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use text::{Kind, line};
+pub use write::{WriteError, Written, key_of, write};
 
 /// Largest file read whole (because it is compressed): beyond it, it has to be decompressed on disk first.
 const LIMIT_DECOMPRESSED: u64 = 2 << 30;
 /// Files up to here are indexed at once: it takes some milliseconds, and bisection saves nothing.
 const SMALL: u64 = 4 << 20;
+/// What writers put where a function has no name.
+const OMITTED: &str = "<name omitted>";
 /// How many lines may come before the `MODULE` record, and how many `INFO` records are read behind it.
 const LIMIT_HEAD: usize = 256;
 
@@ -328,7 +332,11 @@ fn named(name: &str) -> SourceFrame {
     let demangled = demangle(name);
     let linkage_name = demangled.is_some().then(|| name.into());
     let function: Arc<str> = demangled.map_or_else(|| name.into(), Arc::from);
-    SourceFrame { function: Some(function).filter(|f| !f.is_empty()), linkage_name, ..SourceFrame::default() }
+    SourceFrame {
+        function: Some(function).filter(|f| !f.is_empty() && &**f != OMITTED),
+        linkage_name,
+        ..SourceFrame::default()
+    }
 }
 
 fn no_module(path: &Path, found: &str) -> Error {
