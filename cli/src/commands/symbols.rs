@@ -39,7 +39,7 @@ pub fn run(args: &Symbols) -> Result<Outcome, Failure> {
     if let Some(path) = &args.of.dump_sym {
         return dump_sym(path, args);
     }
-    let name = source::Name::from_args(&SourceArgs { pid: args.of.pid, source: args.of.source.clone() });
+    let name = source::Name::from_args(&SourceArgs { pid: args.of.pid, source: args.of.source.clone(), log: None });
     let modules = source::with_target(&name, &args.symbols, |target, release| {
         let modules = list(target, args);
         release();
