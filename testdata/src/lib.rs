@@ -7,6 +7,7 @@
 pub mod ctf;
 pub mod elfcore;
 pub mod fixtures;
+pub mod freebsd;
 pub mod illumos;
 pub mod victims;
 pub mod workload;

@@ -38,6 +38,8 @@ struct Peeled {
     header: Option<DumpHeader>,
     attributes: Vec<Attribute>,
     doubts: Vec<Doubt>,
+    /// The cipher that was taken off.
+    cipher: Option<&'static str>,
 }
 
 impl Peeled {
@@ -76,13 +78,23 @@ impl FreeBsdDump {
     /// # Errors
     /// As [`FreeBsdDump::open`].
     pub fn from_source(path: &Path, source: Box<dyn ReadAt>, options: &Options<'_>) -> Result<Self, Error> {
-        let mut peeled = Peeled { source: Arc::from(source), header: None, attributes: Vec::new(), doubts: Vec::new() };
+        let mut peeled = Peeled {
+            source: Arc::from(source),
+            header: None,
+            attributes: Vec::new(),
+            doubts: Vec::new(),
+            cipher: None,
+        };
         peel_device(path, &mut peeled, options)?;
         if peeled.header.is_none()
             && let Some(key) = sibling_key(path).filter(|_| !recognise(&*peeled.source))
         {
             let raw = std::fs::read(&key).map_err(|source| Error::Io { path: key.clone(), source })?;
             decrypt(path, &mut peeled, &raw, options)?;
+        }
+        if let Some(cipher) = peeled.cipher.filter(|_| !is_packed(&*peeled.source) && !recognise(&*peeled.source)) {
+            let why = "what the key decrypts is no dump: is this the private key for this dump?".to_owned();
+            return Err(Error::Encrypted { path: path.to_owned(), cipher, why });
         }
         if is_packed(&*peeled.source) {
             unpack(path, &mut peeled, options)?;
@@ -193,6 +205,7 @@ fn decrypt(path: &Path, peeled: &mut Peeled, raw: &[u8], options: &Options<'_>) 
         return Err(refused("give the RSA private key with --key FILE".to_owned()));
     };
     peeled.source = record.open(peeled.source.clone(), private).map_err(refused)?;
+    peeled.cipher = Some(cipher);
     peeled.attribute("encryption", cipher);
     Ok(())
 }

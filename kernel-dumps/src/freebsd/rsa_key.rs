@@ -9,6 +9,9 @@ use std::path::Path;
 /// Largest file that is taken for a key: one of 16384 bits has 13 KiB.
 const LIMIT_FILE: u64 = 1 << 20;
 
+/// `KERNELDUMP_KEY_MAX_SIZE`: bytes of the key of a dump.
+const KEY: usize = 64;
+
 /// Decrypts `encrypted` with the private key in the file at `path` (PEM or DER, PKCS #1 or PKCS #8).
 ///
 /// # Errors
@@ -31,9 +34,10 @@ pub(super) fn decrypt(path: &Path, encrypted: &[u8]) -> Result<Vec<u8>, String> 
         ));
     }
     let oaep = key.decrypt(Oaep::<sha1::Sha1>::new(), encrypted);
-    // Before FreeBSD 13 dumps were encrypted in the older way.
-    oaep.or_else(|_| key.decrypt(Pkcs1v15Encrypt, encrypted))
-        .map_err(|_| format!("{name}: is not the private key for this dump"))
+    // Before FreeBSD 13 dumps were encrypted in the older way. What another key opens of it is no error but noise, of
+    // any length.
+    let opened = oaep.or_else(|_| key.decrypt(Pkcs1v15Encrypt, encrypted)).ok();
+    opened.filter(|k| k.len() == KEY).ok_or_else(|| format!("{name}: is not the private key for this dump"))
 }
 
 fn parse(bytes: &[u8]) -> Option<RsaPrivateKey> {

@@ -1,0 +1,326 @@
+//! Made dumps of FreeBSD kernels: every container reads back what was written into it, and survives damage.
+
+mod support;
+
+use evidence::{Absent, Addr, Machine as _, PhysAddr, Target as _};
+use kernel_dumps::freebsd::{FreeBsdDump, Options, Unpacked};
+use std::io::{Read, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use support::Bytes;
+use testdata::freebsd::device::{Record, key_record};
+use testdata::freebsd::minidump::{Machine, Minidump};
+use testdata::freebsd::{Memory, full, textdump};
+
+fn unpack(stream: Box<dyn Read + Send>) -> Result<Unpacked, String> {
+    let input = platform::input::Input::from_stream(stream, Path::new("dump")).map_err(|e| e.to_string())?;
+    let doubts = input.doubts().to_vec();
+    Ok(Unpacked { source: Box::new(Bytes(input)), doubts })
+}
+
+fn open_with(bytes: Vec<u8>, key: Option<PathBuf>) -> Result<FreeBsdDump, String> {
+    let options = Options { key, unpack: Some(&unpack) };
+    FreeBsdDump::from_source(Path::new("dump"), Box::new(bytes), &options).map_err(|e| e.to_string())
+}
+
+fn open(bytes: Vec<u8>) -> Result<FreeBsdDump, String> {
+    open_with(bytes, None)
+}
+
+/// Text at three places that lie in different tables.
+fn memory(base: u64) -> (Memory, Vec<(u64, Vec<u8>)>) {
+    let mut memory = Memory::new(0x100);
+    let mut truth = Vec::new();
+    for (n, at) in [0x20_0000, 0x20_5ff0, 0x60_0100, 0x7f_fff0].into_iter().enumerate() {
+        let bytes: Vec<u8> = (0..40_u8).map(|b| b ^ (n as u8 * 7)).collect();
+        // The last two end where nothing is mapped.
+        let bytes = if n == 3 { bytes[..16].to_vec() } else { bytes };
+        memory.write(base + at, &bytes);
+        truth.push((base + at, bytes));
+    }
+    memory.write(base + 0x20_0000, b"\x7fELF");
+    truth[0].1[..4].copy_from_slice(b"\x7fELF");
+    (memory, truth)
+}
+
+fn minidump(machine: Machine, version: u32) -> (Vec<u8>, Memory, Vec<(u64, Vec<u8>)>) {
+    let (base, direct) = match machine {
+        Machine::Amd64 => (0xffff_ffff_8000_0000, (0xffff_f800_0000_0000, 0xffff_fc00_0000_0000, 0)),
+        Machine::Arm64 => (0xffff_0000_0000_0000, (0xffff_a000_0000_0000, 0xffff_b000_0000_0000, 0x10_0000)),
+        _ => (0xc000_0000, (0, 0, 0)),
+    };
+    let (memory, truth) = memory(base);
+    let dump = Minidump { machine, version, kernel_base: base, direct, messages: b"hello\n".to_vec() };
+    (dump.write(&memory), memory, truth)
+}
+
+fn check(dump: &FreeBsdDump, memory: &Memory, truth: &[(u64, Vec<u8>)]) {
+    for (at, bytes) in truth {
+        let mut read = vec![0; bytes.len()];
+        assert_eq!(dump.memory().read(Addr(*at), &mut read), (bytes.len(), None), "{at:#x}");
+        assert_eq!(read, *bytes, "{at:#x}");
+    }
+    let (last, bytes) = truth.last().unwrap();
+    let mut more = vec![0; bytes.len() + 8];
+    assert_eq!(dump.memory().read(Addr(*last), &mut more), (bytes.len(), Some(Absent::Unmapped)));
+    for (number, page) in &memory.pages {
+        let mut read = vec![0; 4096];
+        assert_eq!(dump.read_physical(PhysAddr(number * 4096), &mut read), (4096, None));
+        assert_eq!(&read, page);
+    }
+}
+
+const ALL: [(Machine, u32); 10] = [
+    (Machine::Amd64, 1),
+    (Machine::Amd64, 2),
+    (Machine::Amd64, 3),
+    (Machine::Arm64, 1),
+    (Machine::Arm64, 2),
+    (Machine::Arm64, 3),
+    (Machine::I386, 1),
+    (Machine::I386, 2),
+    (Machine::I386Pae, 1),
+    (Machine::I386Pae, 2),
+];
+
+#[test]
+fn minidumps_of_every_machine_and_version() {
+    for (machine, version) in ALL {
+        let (bytes, memory, truth) = minidump(machine, version);
+        let dump = open(bytes).unwrap_or_else(|e| panic!("{machine:?} {version}: {e}"));
+        check(&dump, &memory, &truth);
+        assert!(dump.gaps().doubts.is_empty(), "{machine:?} {version}: {:?}", dump.gaps().doubts);
+        let note = dump.notes().iter().find(|n| &*n.owner == kernel_dumps::freebsd::notes::MESSAGES).unwrap();
+        assert_eq!(&*note.body, b"hello\n");
+        // The direct map.
+        let (number, page) = memory.pages.iter().next().unwrap();
+        let direct = match machine {
+            Machine::Amd64 => 0xffff_f800_0000_0000 + number * 4096,
+            Machine::Arm64 => 0xffff_a000_0000_0000 + number * 4096 - 0x10_0000,
+            _ => continue,
+        };
+        let mut read = vec![0; 4096];
+        assert_eq!(dump.memory().read(Addr(direct), &mut read), (4096, None), "{machine:?} {version}");
+        assert_eq!(&read, page);
+    }
+    let (bytes, ..) = minidump(Machine::Amd64, 4);
+    assert!(open(bytes).err().unwrap().contains("at offset 0x18"));
+}
+
+#[test]
+fn full_dumps_of_four_and_five_levels() {
+    for levels in [4, 5] {
+        let (mut memory, truth) = memory(0xffff_ffff_8000_0000);
+        let root = full::page_tables(&mut memory, levels);
+        let dump = open(full::write(&memory)).unwrap();
+        assert_eq!(dump.root(), Some(PhysAddr(root * 4096)));
+        check(&dump, &memory, &truth);
+    }
+}
+
+fn packed(bytes: &[u8], zstandard: bool) -> Vec<u8> {
+    if zstandard {
+        return zstd::encode_all(bytes, 3).unwrap();
+    }
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+#[test]
+fn on_devices_with_records_of_every_version() {
+    let (bytes, memory, truth) = minidump(Machine::Amd64, 3);
+    for version in 1..=4 {
+        for block_size in [512, 4096] {
+            let record = Record { version, block_size, ..Record::new(bytes.len()) };
+            let dump = open(record.device(20_000, &[], &bytes)).unwrap();
+            check(&dump, &memory, &truth);
+            assert!(dump.gaps().doubts.is_empty(), "{version}: {:?}", dump.gaps().doubts);
+            assert_eq!(dump.event().unwrap().message.as_deref(), Some("page fault"));
+            assert_eq!(dump.identity().host.as_deref(), Some("db1.example.org"));
+            assert_eq!(dump.identity().release.as_deref(), Some("14.1-RELEASE"));
+            assert_eq!(dump.identity().taken_at_ns, Some(1_700_000_000_000_000_000));
+        }
+    }
+    for (compression, zstandard) in [(1, false), (2, true)] {
+        let stream = packed(&bytes, zstandard);
+        for version in [3, 4] {
+            let extent = stream.len() as u64 + 100_000;
+            let record = Record { version, compression, extent, ..Record::new(stream.len()) };
+            check(&open(record.device(512, &[], &stream)).unwrap(), &memory, &truth);
+        }
+    }
+}
+
+#[test]
+fn records_that_were_cleared_or_differ() {
+    let (bytes, memory, truth) = minidump(Machine::Amd64, 2);
+    let doubts = |device: Vec<u8>| {
+        let dump = open(device).unwrap();
+        check(&dump, &memory, &truth);
+        format!("{:?}", dump.gaps().doubts)
+    };
+    let record = Record { magic: "Cleared Kernel Dump", ..Record::new(bytes.len()) };
+    assert!(doubts(record.device(0, &[], &bytes)).contains("taken off this device"));
+    let mut device = Record::new(bytes.len()).device(0, &[], &bytes);
+    device[65_536 + 330] ^= 1;
+    assert!(doubts(device.clone()).contains("differ"));
+    device[65_536] = 0;
+    assert!(doubts(device).contains("no record at 0x10000"));
+    // An image that begins with the record and has no end.
+    let device = Record::new(bytes.len()).device(0, &[], &bytes);
+    assert!(doubts(device[65_536..device.len() - 512].to_vec()).contains("end of the device is missing"));
+    let mut device = Record::new(bytes.len()).device(0, &[], &bytes);
+    let last = device.len();
+    device[last - 100] ^= 1;
+    assert!(doubts(device).contains("parity"));
+}
+
+fn openssl(arguments: &[&str], input: &[u8]) -> Vec<u8> {
+    let mut child = Command::new("openssl")
+        .args(arguments)
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .expect("openssl");
+    let mut stdin = child.stdin.take().unwrap();
+    let input = input.to_vec();
+    let writer = std::thread::spawn(move || stdin.write_all(&input));
+    let output = child.wait_with_output().unwrap();
+    writer.join().unwrap().unwrap();
+    assert!(output.status.success(), "openssl {arguments:?}");
+    output.stdout
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// OpenSSL encrypts, as the kernel and savecore's decryptcore would.
+#[test]
+fn encrypted_dumps_with_the_key_and_without() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, bytes: &[u8]| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        path
+    };
+    let private = file("private.pem", &openssl(&["genrsa", "2048"], b""));
+    let other = file("other.pem", &openssl(&["genrsa", "2048"], b""));
+    let name = private.to_str().unwrap();
+    let old_form = file("pkcs1.pem", &openssl(&["rsa", "-in", name, "-traditional"], b""));
+    let der = file("private.der", &openssl(&["rsa", "-in", name, "-outform", "DER"], b""));
+    let key: Vec<u8> = (0..64_u8).map(|n| n.wrapping_mul(37)).collect();
+    let vector: [u8; 32] = std::array::from_fn(|n| n as u8 ^ 0x5c);
+    let (bytes, memory, truth) = minidump(Machine::Amd64, 3);
+    let aes = |bytes: &[u8]| {
+        openssl(&["enc", "-aes-256-cbc", "-nopad", "-K", &hex(&key[..32]), "-iv", &hex(&vector[..16])], bytes)
+    };
+    // OpenSSL's vector is the counter and the nonce.
+    let counter = format!("0000000000000000{}", hex(&vector[..8]));
+    let chacha = |bytes: &[u8]| openssl(&["enc", "-chacha20", "-K", &hex(&key[..32]), "-iv", &counter], bytes);
+    for padding in ["oaep", "pkcs1"] {
+        let option = format!("rsa_padding_mode:{padding}");
+        let wrapped = openssl(&["pkeyutl", "-encrypt", "-inkey", name, "-pkeyopt", &option], &key);
+        for (cipher, stream, compression) in
+            [(1_u8, aes(&bytes), 0_u8), (2, chacha(&bytes), 0), (2, chacha(&packed(&bytes, true)), 2)]
+        {
+            let block = key_record(cipher, &vector, &wrapped, 512);
+            let mut record = Record { compression, key_size: block.len() as u32, ..Record::new(stream.len()) };
+            record.extent = record.extent.next_multiple_of(512);
+            let device = record.device(0, &block, &stream);
+            for private in [&private, &old_form, &der] {
+                let dump = open_with(device.clone(), Some(private.clone())).unwrap();
+                check(&dump, &memory, &truth);
+            }
+            let refused = open(device.clone()).err().unwrap();
+            assert!(refused.contains("is encrypted") && refused.contains("--key"), "{refused}");
+            let refused = open_with(device, Some(other.clone())).err().unwrap();
+            assert!(refused.contains("is not the private key"), "{refused}");
+            // As savecore leaves it: vmcore_encrypted.N and key.N.
+            let core = file("vmcore_encrypted.7", &stream);
+            file("key.7", &block);
+            let options = |key| Options { key, unpack: Some(&unpack) };
+            let dump = FreeBsdDump::open(&core, &options(Some(private.clone()))).unwrap();
+            check(&dump, &memory, &truth);
+            let refused = FreeBsdDump::open(&core, &options(None)).err().unwrap().to_string();
+            assert!(refused.contains("--key"), "{refused}");
+        }
+    }
+    let no_key = file("no.pem", b"-----BEGIN NOTHING-----\n");
+    let block = key_record(2, &vector, &[7; 256], 512);
+    let record = Record { key_size: block.len() as u32, ..Record::new(bytes.len()) };
+    let refused = open_with(record.device(0, &block, &bytes), Some(no_key)).err().unwrap();
+    assert!(refused.contains("no RSA private key"), "{refused}");
+}
+
+/// Reads what an analysis would read first, whatever it is worth.
+fn use_it(bytes: Vec<u8>) -> Option<usize> {
+    let dump = open(bytes).ok()?;
+    let mut buffer = [0; 64];
+    let mut got = 0;
+    for at in [0xffff_ffff_8020_0000_u64, 0xffff_ffff_8060_0100, 0xffff_f800_0010_0000, 0xc020_0000, 0, u64::MAX - 3] {
+        got += dump.memory().read(Addr(at), &mut buffer).0;
+        got += dump.read_physical(PhysAddr(at & 0xffff_ffff), &mut buffer).0;
+    }
+    let _ = dump.space(PhysAddr(0x10_0000)).map(|s| s.read(Addr(0x20_0000), &mut buffer));
+    Some(got + dump.physical_extents().len() + dump.notes().len())
+}
+
+fn containers() -> Vec<Vec<u8>> {
+    let mut all: Vec<Vec<u8>> = ALL.into_iter().map(|(machine, version)| minidump(machine, version).0).collect();
+    let (mut memory, _) = memory(0xffff_ffff_8000_0000);
+    full::page_tables(&mut memory, 4);
+    all.push(full::write(&memory));
+    let small = all[1].clone();
+    all.push(Record::new(small.len()).device(0, &[], &small));
+    let stream = packed(&small, true);
+    all.push(Record { compression: 2, ..Record::new(stream.len()) }.device(0, &[], &stream));
+    let archive = textdump::archive(&[("ddb.txt", "bt\n"), ("panic.txt", "page fault")]);
+    all.push(archive.clone());
+    let reversed = textdump::on_device(&archive);
+    all.push(Record { magic: "FreeBSD Text Dump", ..Record::new(reversed.len()) }.device(0, &[], &reversed));
+    all
+}
+
+#[test]
+fn cut_off_anywhere() {
+    for (n, bytes) in containers().into_iter().enumerate() {
+        let whole = use_it(bytes.clone());
+        assert!(whole.is_some(), "container {n}");
+        let mut salvaged = 0;
+        for end in (0..bytes.len()).step_by(4096) {
+            salvaged += usize::from(use_it(bytes[..end].to_vec()).is_some_and(|got| got > 0));
+        }
+        // A minidump whose pages are cut off still opens, and says so.
+        if n < ALL.len() {
+            assert!(salvaged > 0, "container {n}");
+            let dump = open(bytes[..bytes.len() - 4096].to_vec()).unwrap();
+            assert_eq!(dump.gaps().truncated_at, Some(bytes.len() as u64 - 4096));
+        }
+    }
+}
+
+#[test]
+fn twenty_thousand_flipped_bytes() {
+    let all = containers();
+    let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut next = || {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        seed
+    };
+    for round in 0..20_000 {
+        let mut bytes = all[round % all.len()].clone();
+        for _ in 0..4 {
+            // Half of the flips go where the headers are.
+            let r = next();
+            let reach = if r & 1 == 0 { bytes.len().min(8192) } else { bytes.len() };
+            let at = (next() % reach as u64) as usize;
+            bytes[at] ^= 1 << (r >> 32 & 7);
+        }
+        let _ = use_it(bytes);
+    }
+}

@@ -1,0 +1,74 @@
+//! FreeBSD kernel dumps, made: memory, and every container that it is dumped in.
+//!
+//! It writes what is asked for field by field, as `sys/sys/kerneldump.h`, `machine/minidump.h`, `sys/kern/kern_dump.c`
+//! and `sys/ddb/db_textdump.c` lay it out; it checks nothing.
+
+pub mod device;
+pub mod full;
+pub mod kernel;
+pub mod minidump;
+pub mod textdump;
+
+use std::collections::BTreeMap;
+
+/// Bytes of a page.
+pub const PAGE: u64 = 4096;
+
+/// A machine's memory and what the kernel has mapped.
+#[derive(Clone, Debug, Default)]
+pub struct Memory {
+    /// Physical pages by number.
+    pub pages: BTreeMap<u64, Vec<u8>>,
+    /// Virtual pages of the kernel by number, and their physical ones.
+    pub maps: BTreeMap<u64, u64>,
+    next: u64,
+}
+
+impl Memory {
+    /// No memory; physical pages will be handed out from `first` on, with a hole after every seven.
+    #[must_use]
+    pub fn new(first: u64) -> Self {
+        Self { next: first, ..Self::default() }
+    }
+
+    /// A new physical page, of zeros.
+    pub fn page(&mut self) -> u64 {
+        let number = self.next;
+        self.next += if number % 8 == 6 { 2 } else { 1 };
+        self.pages.insert(number, vec![0; PAGE as usize]);
+        number
+    }
+
+    /// Writes to virtual addresses; pages that are not mapped yet are.
+    pub fn write(&mut self, at: u64, bytes: &[u8]) {
+        for (n, byte) in bytes.iter().enumerate() {
+            let at = at + n as u64;
+            let number = match self.maps.get(&(at / PAGE)) {
+                Some(number) => *number,
+                None => {
+                    let number = self.page();
+                    self.maps.insert(at / PAGE, number);
+                    number
+                }
+            };
+            self.pages.get_mut(&number).expect("a mapped page exists")[(at % PAGE) as usize] = *byte;
+        }
+    }
+
+    /// Writes a number of 8 bytes to a physical address.
+    ///
+    /// # Panics
+    /// When there is no such page.
+    pub fn entry(&mut self, page: u64, index: u64, value: u64) {
+        let at = (index * 8) as usize;
+        self.pages.get_mut(&page).expect("a table's page exists")[at..at + 8].copy_from_slice(&value.to_le_bytes());
+    }
+}
+
+/// The next multiple of a page.
+#[must_use]
+pub fn round(bytes: &[u8]) -> Vec<u8> {
+    let mut rounded = bytes.to_vec();
+    rounded.resize(rounded.len().next_multiple_of(PAGE as usize), 0);
+    rounded
+}
