@@ -1,0 +1,95 @@
+/*
+ * The layouts of FreeBSD/amd64 that the project relies on, checked against the system's own headers. The same numbers
+ * stand in platform/src/live/freebsd/abi.rs and kernel-dumps/src/freebsd: whoever changes one changes the other.
+ */
+#include <stddef.h>
+#include <sys/param.h>
+#include <sys/types.h>
+#include <sys/ptrace.h>
+#include <sys/user.h>
+#include <sys/kerneldump.h>
+#include <sys/msgbuf.h>
+#include <machine/reg.h>
+#include <machine/minidump.h>
+#include <machine/pcb.h>
+
+#define SIZE(type, n) _Static_assert(sizeof(type) == (n), "size of " #type)
+#define AT(type, member, n) _Static_assert(offsetof(type, member) == (n), #type "." #member)
+#define IS(name, n) _Static_assert((name) == (n), #name)
+
+SIZE(struct reg, 176);
+AT(struct reg, r_r15, 0);
+AT(struct reg, r_rdi, 64);
+AT(struct reg, r_rax, 112);
+AT(struct reg, r_trapno, 120);
+AT(struct reg, r_err, 128);
+AT(struct reg, r_rip, 136);
+AT(struct reg, r_cs, 144);
+AT(struct reg, r_rflags, 152);
+AT(struct reg, r_rsp, 160);
+AT(struct reg, r_ss, 168);
+SIZE(struct fpreg, 512);
+SIZE(struct ptrace_lwpinfo, 160);
+AT(struct ptrace_lwpinfo, pl_event, 4);
+AT(struct ptrace_lwpinfo, pl_flags, 8);
+AT(struct ptrace_lwpinfo, pl_sigmask, 12);
+AT(struct ptrace_lwpinfo, pl_siglist, 28);
+AT(struct ptrace_lwpinfo, pl_siginfo, 48);
+AT(struct ptrace_lwpinfo, pl_tdname, 128);
+AT(struct ptrace_lwpinfo, pl_syscall_code, 152);
+SIZE(struct ptrace_io_desc, 32);
+SIZE(struct ptrace_vm_entry, 64);
+AT(struct ptrace_vm_entry, pve_start, 8);
+AT(struct ptrace_vm_entry, pve_pathlen, 36);
+AT(struct ptrace_vm_entry, pve_path, 56);
+SIZE(struct ptrace_coredump, 16);
+SIZE(struct kinfo_proc, 1088);
+AT(struct kinfo_proc, ki_pid, 72);
+AT(struct kinfo_proc, ki_ppid, 76);
+AT(struct kinfo_proc, ki_tdname, 394);
+AT(struct kinfo_proc, ki_comm, 447);
+AT(struct kinfo_proc, ki_tid, 600);
+SIZE(struct kinfo_vmentry, 1160);
+AT(struct kinfo_vmentry, kve_start, 8);
+AT(struct kinfo_vmentry, kve_end, 16);
+AT(struct kinfo_vmentry, kve_offset, 24);
+AT(struct kinfo_vmentry, kve_protection, 56);
+AT(struct kinfo_vmentry, kve_path, 136);
+SIZE(struct kinfo_file, 1392);
+AT(struct kinfo_file, kf_fd, 8);
+AT(struct kinfo_file, kf_path, 368);
+
+SIZE(struct kerneldumpheader, 512);
+AT(struct kerneldumpheader, version, 32);
+AT(struct kerneldumpheader, dumplength, 40);
+AT(struct kerneldumpheader, dumptime, 48);
+AT(struct kerneldumpheader, dumpkeysize, 56);
+AT(struct kerneldumpheader, blocksize, 60);
+AT(struct kerneldumpheader, hostname, 64);
+AT(struct kerneldumpheader, versionstring, 128);
+AT(struct kerneldumpheader, panicstring, 320);
+AT(struct kerneldumpheader, compression, 495);
+AT(struct kerneldumpheader, dumpextent, 496);
+AT(struct kerneldumpheader, parity, 508);
+SIZE(struct minidumphdr, 72);
+AT(struct minidumphdr, kernbase, 40);
+AT(struct minidumphdr, dumpavailsize, 64);
+AT(struct pcb, pcb_r15, 0);
+AT(struct pcb, pcb_rbp, 32);
+AT(struct pcb, pcb_rip, 56);
+AT(struct msgbuf, msg_magic, 8);
+AT(struct msgbuf, msg_size, 12);
+AT(struct msgbuf, msg_wseq, 16);
+
+IS(PT_LWPINFO, 13);
+IS(PT_GETNUMLWPS, 14);
+IS(PT_GETLWPLIST, 15);
+IS(PT_COREDUMP, 29);
+IS(PT_GETREGS, 33);
+IS(PT_GETFPREGS, 35);
+IS(PT_VM_ENTRY, 41);
+IS(PT_GETXSTATE_INFO, 68);
+IS(PT_GETXSTATE, 69);
+IS(PT_GETFSBASE, 71);
+IS(PT_GETGSBASE, 73);
+IS(PL_FLAG_SI, 0x20);
