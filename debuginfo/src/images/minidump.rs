@@ -4,12 +4,12 @@
 //! A module of Windows or macOS has no ELF file; what is known of its code comes from a Breakpad symbol file. A module of
 //! Linux may have both, and then the ELF file's own debug information counts first.
 
-use super::in_memory::{InMemory, head_of_file, slide_of};
+use super::in_memory::{InMemory, LIMIT_SPAN, head_of_file, slide_of};
 use super::{Image, Modules, Outcome, Verified};
 use crate::elf::ElfFile;
 use crate::locate::{StoreKey, Wanted, breakpad_id};
 use crate::{BuildId, Locator};
-use evidence::{Doubt, Doubts, Identity, ImageHint, Memory, ModuleId, Os, Target};
+use evidence::{Doubt, Doubts, Identity, ImageHint, Mapping, Memory, ModuleId, Os, Target};
 
 /// Most images of one dump.
 const LIMIT_IMAGES: usize = 65_536;
@@ -18,7 +18,8 @@ const LIMIT_COPIES: u64 = 256 << 20;
 
 /// The modules of a minidump, with their files where there are any.
 pub(super) fn outline(target: &dyn Target, memory: &dyn Memory, locator: &Locator, doubts: &Doubts) -> Modules {
-    let mut finder = Finder { memory, locator, doubts, identity: target.identity(), copied: 0 };
+    let mut finder =
+        Finder { memory, locator, doubts, identity: target.identity(), mappings: target.mappings(), copied: 0 };
     let hints = target.images();
     if hints.len() > LIMIT_IMAGES {
         doubts.push(Doubt::new("images", format!("more than {LIMIT_IMAGES} images: the rest is left out")));
@@ -38,6 +39,7 @@ struct Finder<'f> {
     locator: &'f Locator,
     doubts: &'f Doubts,
     identity: &'f Identity,
+    mappings: &'f [Mapping],
     copied: u64,
 }
 
@@ -45,7 +47,9 @@ impl Finder<'_> {
     fn image(&mut self, hint: &ImageHint, id: Option<&ModuleId>, first: bool) -> Image {
         let path = hint.path.as_deref().unwrap_or("");
         let name = if path.is_empty() { format!("[image at {}]", hint.base) } else { path.to_owned() };
-        let size = hint.size.unwrap_or(0);
+        // lldb puts the vDSO's address behind its name.
+        let name = if name.starts_with("[vdso]") { "[vdso]".to_owned() } else { name };
+        let size = self.size(hint);
         // Without a file, offsets into the module are its own addresses.
         let mut image = Image { slide: hint.base.0, ..Image::at(&name, hint.base, size) };
         image.build_id = hint.build_id.as_deref().and_then(BuildId::new);
@@ -55,12 +59,38 @@ impl Finder<'_> {
         } else if image.build_id.is_none() {
             image.build_id = guid.and_then(guid_and_age);
         }
+        if let Some((file, _)) = &image.file {
+            let end = file.span().end.wrapping_add(image.slide);
+            image.size = image.size.max(end.saturating_sub(image.base.0));
+        }
         image.store = id.and_then(|id| StoreKey::new(id.debug_file.as_deref()?, id.debug_id.as_deref()?));
         if image.file.is_none() {
             let wanted = image.store.as_ref().map(|k| format!(" (debug id {}, {})", k.id(), k.name()));
             image.problem = Some(format!("{name}: its file was not found{}", wanted.unwrap_or_default()));
         }
         image
+    }
+
+    /// The size that is stated, or what is mapped of the same file behind the base: lldb up to 19 states the size of the
+    /// first segment or less.
+    fn size(&self, hint: &ImageHint) -> u64 {
+        let stated = hint.size.unwrap_or(0);
+        let first = self.mappings.partition_point(|m| m.range.end <= hint.base);
+        let mut end = hint.base.saturating_add(stated);
+        // A size that covers its first mapping was meant.
+        if self.mappings.get(first).is_none_or(|m| m.range.end <= end) {
+            return stated;
+        }
+        for mapping in self.mappings.get(first..).unwrap_or_default() {
+            let same = mapping.path.is_some() && mapping.path == hint.path;
+            if !same && mapping.path.is_some() {
+                break;
+            }
+            if same {
+                end = end.max(mapping.range.end);
+            }
+        }
+        end.offset_from(hint.base).filter(|size| *size <= LIMIT_SPAN).unwrap_or(stated)
     }
 
     const fn has_elf_images(&self) -> bool {

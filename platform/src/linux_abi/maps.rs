@@ -73,6 +73,8 @@ fn path(raw: &[u8], names: &mut HashSet<Arc<str>>) -> (Option<Arc<str>>, bool) {
         Some(text) => (text, true),
         None => (&*text, false),
     };
+    // The kernel's own names never end in a blank; other writers' copies do.
+    let text = if text.starts_with('[') { text.trim_end() } else { text };
     if text.is_empty() {
         return (None, deleted);
     }

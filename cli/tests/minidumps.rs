@@ -1,0 +1,18 @@
+//! Minidumps through the whole pipeline: every shared dump against two other tools, the defects of those tools, the
+//! security table of the documentation, and damaged files.
+
+#[path = "minidumps/support.rs"]
+mod support;
+#[path = "minidumps/synth.rs"]
+mod synth;
+
+#[path = "minidumps/damage.rs"]
+mod damage;
+#[path = "minidumps/defects.rs"]
+mod defects;
+#[path = "minidumps/frames.rs"]
+mod frames;
+#[path = "minidumps/security.rs"]
+mod security;
+#[path = "minidumps/speed.rs"]
+mod speed;
