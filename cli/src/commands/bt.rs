@@ -18,5 +18,11 @@ pub fn run(args: &Bt) -> Result<Outcome, Failure> {
         let show = Show { locals, fold: !args.no_fold, most: usize::MAX };
         output::text(|out| threads::all(out, &view, show))?;
     }
+    if snapshot.threads.is_empty() {
+        eprintln!("postfault: no thread is known{}", if snapshot.doubts.is_empty() { "" } else { ":" });
+        for doubt in &snapshot.doubts {
+            eprintln!("  {}: {}", doubt.what, doubt.why);
+        }
+    }
     Ok(super::outcome(&snapshot, &args.output))
 }

@@ -40,6 +40,9 @@ pub fn write(out: &mut dyn Write, view: &View<'_>) -> io::Result<()> {
 }
 
 fn title(out: &mut dyn Write, s: &Snapshot) -> io::Result<()> {
+    if matches!(s.identity.origin.as_str(), "kernel-dump" | "log") {
+        return kernel(out, s);
+    }
     let i = &s.identity;
     write!(out, "{HEADING}{}{HEADING:#}", printable(i.command.as_deref().unwrap_or("unknown program")))?;
     if let Some(pid) = i.pid {
@@ -59,6 +62,30 @@ fn title(out: &mut dyn Write, s: &Snapshot) -> io::Result<()> {
         plural(n, "thread", "threads"),
         i.origin
     )?;
+    if let Some(message) = s.event.as_ref().and_then(|e| e.message.as_deref()) {
+        writeln!(out, "message   {}", printable(message))?;
+    }
+    Ok(())
+}
+
+/// `Linux kernel 6.1.0  panicked  host, x86_64, 62 threads, kernel-dump`.
+fn kernel(out: &mut dyn Write, s: &Snapshot) -> io::Result<()> {
+    let i = &s.identity;
+    let system = match i.os.as_str() {
+        "linux" => "Linux",
+        "freebsd" => "FreeBSD",
+        other => other,
+    };
+    let release = i.release.as_deref().map(|r| format!(" {}", printable(r))).unwrap_or_default();
+    write!(out, "{HEADING}{system} kernel{release}{HEADING:#}")?;
+    if s.findings.iter().any(|f| f.class == "kernel-panic") {
+        write!(out, "  {ALARM}panicked{ALARM:#}")?;
+    }
+    let named = i.host.as_deref().filter(|h| *h != "(none)");
+    let host = named.map(|h| format!("{}, ", printable(h))).unwrap_or_default();
+    let n = s.threads.len();
+    let count = thousands(n as u64);
+    writeln!(out, "  {DIM}{host}{}, {count} {}, {}{DIM:#}", i.arch, plural(n, "thread", "threads"), i.origin)?;
     if let Some(message) = s.event.as_ref().and_then(|e| e.message.as_deref()) {
         writeln!(out, "message   {}", printable(message))?;
     }

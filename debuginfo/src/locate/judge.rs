@@ -37,6 +37,12 @@ pub(crate) fn judge(module: &Module, separate: &Separate, alternate: &Supplement
         let other = report.searched.iter().any(|(_, o)| matches!(o, Outcome::Mismatch { .. }));
         let what = if other { "the build that ran is needed" } else { "the file is needed" };
         report.remedy = Some(format!("{what}{id}: {give}"));
+    } else if !has_dwarf && module.stated_symbols().is_some() {
+        report.problem = Some(format!("names come from the dump itself{id}: source files and lines are missing"));
+        report.remedy = Some(
+            "give the kernel with debug information with --kernel, or the folder of the debug files with --symbols"
+                .into(),
+        );
     } else if !has_dwarf {
         let mismatch = separate.searched.iter().find(|(_, o)| matches!(o, Outcome::Mismatch { .. }));
         let looked = separate.searched.iter().filter(|(p, _)| p.parent().is_some()).count();
