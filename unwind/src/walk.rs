@@ -251,6 +251,15 @@ impl<'w, 'm> Walker<'w, 'm> {
         if frame.trust == Trust::FramePointer && frame_pointer::is_last(registers, self) {
             return Step::End;
         }
+        // Kernels that keep frame pointers everywhere start their threads with a null one.
+        let chained = |at| self.info.modules().find(at).is_some_and(|(_, m)| m.orc().is_none());
+        if self.kernel
+            && frame.trust == Trust::FramePointer
+            && registers.fp() == Some(Addr(0))
+            && chained(frame.lookup())
+        {
+            return Step::End;
+        }
         // Behind a chain that has ended only what is proven counts.
         let blind = match frame.trust {
             Trust::FramePointer if registers.fp() == Some(Addr(0)) => scan::Blind::No,
