@@ -5,7 +5,9 @@
 #include <stddef.h>
 #include <sys/param.h>
 #include <sys/types.h>
+#include <sys/proc.h>
 #include <sys/ptrace.h>
+#include <sys/sysctl.h>
 #include <sys/user.h>
 #include <sys/kerneldump.h>
 #include <sys/msgbuf.h>
@@ -45,6 +47,8 @@ AT(struct ptrace_vm_entry, pve_path, 56);
 SIZE(struct ptrace_coredump, 16);
 SIZE(struct kinfo_proc, 1088);
 AT(struct kinfo_proc, ki_pid, 72);
+AT(struct kinfo_proc, ki_stat, 388);
+AT(struct kinfo_proc, ki_flag, 368);
 AT(struct kinfo_proc, ki_ppid, 76);
 AT(struct kinfo_proc, ki_tdname, 394);
 AT(struct kinfo_proc, ki_comm, 447);
@@ -93,3 +97,18 @@ IS(PT_GETXSTATE, 69);
 IS(PT_GETFSBASE, 71);
 IS(PT_GETGSBASE, 73);
 IS(PL_FLAG_SI, 0x20);
+IS(CTL_KERN, 1);
+IS(KERN_PROC, 14);
+IS(KERN_OSRELDATE, 24);
+IS(KERN_PROC_PID, 1);
+IS(KERN_PROC_ARGS, 7);
+IS(KERN_PROC_PATHNAME, 12);
+IS(KERN_PROC_VMMAP, 32);
+IS(KERN_PROC_FILEDESC, 33);
+IS(KERN_PROC_ENV, 35);
+IS(KERN_PROC_AUXV, 36);
+IS(SSTOP, 4);
+IS(SZOMB, 5);
+IS(P_KPROC, 4);
+IS(PIOD_READ_D, 1);
+IS(PT_IO, 12);

@@ -191,7 +191,7 @@ impl kernel_dumps::ReadAt for DumpBytes {
     }
 }
 
-#[cfg(any(target_os = "linux", target_os = "illumos"))]
+#[cfg(any(target_os = "linux", target_os = "illumos", target_os = "freebsd"))]
 fn live<R>(
     pid: u64,
     budget: Option<Duration>,
@@ -213,7 +213,7 @@ fn live<R>(
     Ok(Used { result, stop_time_us, out_of_time: released.is_some_and(|r| r.out_of_time) })
 }
 
-#[cfg(not(any(target_os = "linux", target_os = "illumos")))]
+#[cfg(not(any(target_os = "linux", target_os = "illumos", target_os = "freebsd")))]
 fn live<R>(
     pid: u64,
     _budget: Option<Duration>,
