@@ -56,6 +56,9 @@ fn both_layouts_in_every_form() {
             let file = folder.path().join(format!("{name}.{form}"));
             std::fs::write(&file, bytes).unwrap();
             compare(&bt(&file), &truth, &format!("{name} {form}"));
+            let facts = common::stdout(&["show", common::arg(&file), "attributes"]);
+            assert!(facts.contains("kernel.deadlock = threads 11, 12 wait for each other"), "{facts}");
+            assert!(facts.contains("(pool_lock): held by thread 11; waited for by 12"), "{facts}");
         }
     }
 }

@@ -183,11 +183,19 @@ pub fn panicked(layout: Layout) -> (Image, Truth) {
         k.set(*thread, "_kthread", &[("t_next", next), ("t_prev", before), ("t_stk", top), ("t_stkbase", base)]);
     }
     k.pointer("allthreads", threads[0]);
+    // The first two wait for each other: one for a mutex, one for a lock that is held for writing.
     let condition = k.variable("system_taskq", 64);
+    let lock = k.variable("pool_lock", 8);
+    k.long(condition, threads[1] | 1);
+    k.long(lock, threads[0] | 5);
+    for (thread, channel, ops) in [(threads[0], condition, "mutex_sobj_ops"), (threads[1], lock, "rw_sobj_ops")] {
+        let ops = k.variable(ops, 40);
+        k.set(thread, "_kthread", &[("t_wchan", channel), ("t_sobj_ops", ops)]);
+    }
     // A taskq thread, switched out; a program's thread in poll, with a name; a thread that a trap interrupted.
     switched_out(&mut k, threads[0], stacks[0], &["swtch", "cv_wait", "taskq_thread", "thread_start"]);
     let start = k.at("taskq_thread");
-    k.set(threads[0], "_kthread", &[("t_procp", processes[0]), ("t_wchan", condition), ("t_startpc", start)]);
+    k.set(threads[0], "_kthread", &[("t_procp", processes[0]), ("t_startpc", start)]);
     switched_out(&mut k, threads[1], stacks[1], &["swtch", "cv_wait", "poll"]);
     let (name, lwp) = (k.put(b"listener"), k.make("_klwp", &[]));
     k.set(threads[1], "_kthread", &[("t_procp", processes[1]), ("t_name", name), ("t_lwp", lwp)]);

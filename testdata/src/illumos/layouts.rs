@@ -66,6 +66,7 @@ const ALL: [(&str, Members); 14] = [
             ("t_pri", Kind::Int(2)),
             ("t_pcb", Kind::Inner("_label_t")),
             ("t_wchan", Kind::Pointer),
+            ("t_sobj_ops", Kind::Pointer),
             ("t_cpu", Kind::Pointer),
             ("t_did", Kind::Int(8)),
             ("t_tid", Kind::Int(4)),

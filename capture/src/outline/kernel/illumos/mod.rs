@@ -4,6 +4,7 @@
 //! memory: every module's `struct module` points to its CTF. The way there begins with built-in offsets, which are
 //! believed only where they lead to containers of types; from then on structures are read by name.
 
+mod locks;
 mod log;
 mod modules;
 mod panic;
@@ -99,6 +100,7 @@ pub(super) fn outline(given: Given<'_>) -> Option<Kernel> {
         return Some(kernel);
     }
     let (threads, tasks) = threads::all(&illumos);
+    kernel.attributes.extend(locks::read(&illumos, &tasks));
     kernel.tasks = tasks;
     kernel.threads = threads;
     panic::complete(&illumos, &mut kernel);
