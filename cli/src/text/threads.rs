@@ -140,7 +140,9 @@ fn frame(out: &mut dyn Write, view: &View<'_>, index: usize, f: &Frame) -> io::R
         write!(out, "+{offset:#x}")?;
     }
     if f.signal_frame {
-        write!(out, " <signal handler called>")?;
+        // What a kernel's unwind table calls so is the entry of an exception, an interrupt or a system call.
+        let what = if f.trust == Trust::Orc { "interrupted" } else { "signal handler called" };
+        write!(out, " <{what}>")?;
     }
     if let Some(file) = &f.file {
         write!(out, " at {PLACE}{}", printable(file))?;

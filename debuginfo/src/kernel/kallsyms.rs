@@ -10,7 +10,9 @@ use crate::images::SymbolKind;
 use crate::symbols::{Stated, SymbolTable};
 use evidence::bytes::{Endian, i32_at, slice_at, u16_at, u64_at};
 use evidence::{Addr, Memory, ToU64, ToUsize};
+use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::RwLock;
 
 /// Most symbols: a kernel with everything built in has about 300,000.
 const LIMIT_SYMBOLS: u32 = 4 << 20;
@@ -71,6 +73,8 @@ impl Symbol<'_> {
 pub struct Kallsyms {
     names: String,
     rows: Vec<Row>,
+    /// What was asked for before.
+    found: RwLock<HashMap<Box<str>, Option<u64>>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -147,7 +151,7 @@ impl Kallsyms {
             rows.push(Row { address: 0, name, length, class });
         }
         let names = String::from_utf8(names).map_err(|_| "the names of kallsyms are no text")?;
-        Ok(Self { names, rows })
+        Ok(Self { names, rows, found: RwLock::default() })
     }
 
     /// Gives every symbol its address, by the rule that fits what is known.
@@ -199,7 +203,7 @@ impl Kallsyms {
     fn check(&self, known: &[(&str, u64)]) -> Result<(), String> {
         let mut any = false;
         for (name, expected) in known {
-            match self.by_name(name) {
+            match self.search(name) {
                 Some(found) if found == *expected => any = true,
                 Some(found) => {
                     return Err(format!("kallsyms has {name} at {found:#x}, but it is at {expected:#x}"));
@@ -235,6 +239,17 @@ impl Kallsyms {
     /// The address of the first symbol of that name.
     #[must_use]
     pub fn by_name(&self, name: &str) -> Option<u64> {
+        if let Some(known) = self.found.read().ok().and_then(|f| f.get(name).copied()) {
+            return known;
+        }
+        let found = self.search(name);
+        if let Ok(mut table) = self.found.write() {
+            table.insert(name.into(), found);
+        }
+        found
+    }
+
+    fn search(&self, name: &str) -> Option<u64> {
         let fits = |r: &&Row| usize::from(r.length) == name.len() && self.name(r) == name;
         self.rows.iter().find(fits).map(|r| r.address)
     }

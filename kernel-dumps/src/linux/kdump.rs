@@ -13,6 +13,7 @@ use evidence::bytes::{Endian, i32_at, slice_at, u32_at, u64_at};
 use evidence::{Absent, Doubt, ToU64, ToUsize};
 use std::io::Read as _;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 /// Offset of `block_size` in a 64-bit `disk_dump_header`: signature 8, version 4, utsname 390, padding to 408,
 /// timeval 16, status 4. 32-bit headers have a timeval of 8 bytes and no padding.
@@ -44,6 +45,8 @@ pub struct Kdump {
     pub(super) machine: String,
     pub(super) doubts: Vec<Doubt>,
     pub(super) truncated_at: Option<u64>,
+    /// Contexts that nobody uses at the moment: at most one for each thread that reads.
+    zstd: Mutex<Vec<zstd::bulk::Decompressor<'static>>>,
 }
 
 impl Kdump {
@@ -137,6 +140,7 @@ impl Kdump {
             machine: machine.unwrap_or_default(),
             doubts,
             truncated_at,
+            zstd: Mutex::default(),
             source,
         })
     }
@@ -159,8 +163,11 @@ impl Kdump {
                 out = snap::raw::Decoder::new().decompress_vec(&data).map_err(|_| Absent::Corrupt)?;
             }
             0x20 => {
-                let decoder = zstd::stream::read::Decoder::new(&*data).map_err(|_| Absent::Corrupt)?;
-                decoder.take(most).read_to_end(&mut out).map_err(|_| Absent::Corrupt)?;
+                // A context is worth keeping: making one costs more than a page.
+                let free = self.zstd.lock().unwrap_or_else(PoisonError::into_inner).pop();
+                let mut decoder = free.map_or_else(zstd::bulk::Decompressor::new, Ok).map_err(|_| Absent::Corrupt)?;
+                out = decoder.decompress(&data, page).map_err(|_| Absent::Corrupt)?;
+                self.zstd.lock().unwrap_or_else(PoisonError::into_inner).push(decoder);
             }
             _ => return Err(Absent::Corrupt),
         }

@@ -62,6 +62,7 @@ pub(super) struct Places {
     parent: Option<Member>,
     signal: Option<Member>,
     memory: Option<Member>,
+    resident: Vec<Member>,
 }
 
 impl Places {
@@ -84,6 +85,7 @@ impl Places {
             parent: first(&["real_parent"]),
             signal: first(&["signal"]),
             memory: first(&["mm"]),
+            resident: resident_places(linux).unwrap_or_default(),
         }
     }
 
@@ -102,9 +104,17 @@ impl Places {
             state: value(address, &self.state).map(|s| word(s, value(address, &self.exit_state).unwrap_or(0))),
             cpu: value(address, &self.cpu).and_then(|n| u32::try_from(n).ok()),
             running: value(address, &self.on_cpu).is_some_and(|n| n != 0),
-            resident: value(address, &self.memory).filter(|at| *at != 0).and_then(|at| resident(linux, Addr(at))),
+            resident: value(address, &self.memory).filter(|at| *at != 0).and_then(|at| self.resident(linux, Addr(at))),
             stack: stack.map(|(start, size)| Addr(start)..Addr(start).saturating_add(size)),
         })
+    }
+
+    /// The resident bytes of an address space.
+    fn resident(&self, linux: &Linux<'_>, mm: Addr) -> Option<u64> {
+        let counts = self.resident.iter().map(|member| linux.fields.integer_at(mm, member).ok());
+        let pages = counts.map(|n| u64::try_from(n?.cast_signed().max(0)).ok()).collect::<Option<Vec<u64>>>()?;
+        let sum = pages.iter().try_fold(0_u64, |sum, n| sum.checked_add(*n)).filter(|_| !pages.is_empty())?;
+        sum.checked_mul(linux.info.page_size())
     }
 
     /// The threads of a process, its leader among them.
@@ -204,19 +214,15 @@ fn word(state: u64, exit: u64) -> &'static str {
     }
 }
 
-/// The resident bytes of an address space: file, anonymous and shared pages. Each counter is an `atomic_long_t` up to
-/// 6.1 and a `struct percpu_counter` since 6.2, whose sum may lag behind.
-fn resident(linux: &Linux<'_>, mm: Addr) -> Option<u64> {
-    let mut pages = 0_u64;
-    for name in ["MM_FILEPAGES", "MM_ANONPAGES", "MM_SHMEMPAGES"] {
+/// The counters of resident pages: file, anonymous and shared ones. Each is an `atomic_long_t` up to 6.1 and a `struct
+/// percpu_counter` since 6.2, whose sum may lag behind.
+fn resident_places(linux: &Linux<'_>) -> Option<Vec<Member>> {
+    let place = |name: &&str| {
         let number = linux.fields.layouts.enumerator(name)?;
         let paths = [format!("rss_stat[{number}].count"), format!("rss_stat.count[{number}].counter")];
-        let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
-        let member = linux.fields.first_place("mm_struct", &paths).ok()?;
-        let count = linux.fields.integer_at(mm, &member).ok()?.cast_signed();
-        pages = pages.checked_add(u64::try_from(count.max(0)).ok()?)?;
-    }
-    pages.checked_mul(linux.info.page_size())
+        paths.iter().find_map(|path| linux.fields.layouts.member("mm_struct", path))
+    };
+    ["MM_FILEPAGES", "MM_ANONPAGES", "MM_SHMEMPAGES"].iter().map(place).collect()
 }
 
 #[cfg(test)]
