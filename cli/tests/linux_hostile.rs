@@ -113,6 +113,27 @@ fn take(target: &dyn Target) -> Snapshot {
     capture(target, &locator, &plan, &mut || {})
 }
 
+/// What drgn 0.3 says of the same dump by `task.mm.rss_stat`, `real_parent`, `stack`, `tk_core`, `vm_zone_stat`.
+#[test]
+fn facts_are_drgns() {
+    let Some(file) = fixture(DUMP) else { return };
+    let snapshot = take(&LinuxDump::open(&file).unwrap());
+    let task = |pid: u64| snapshot.tasks.iter().find(|t| t.id == pid).unwrap();
+    let facts = |pid| (task(pid).parent_pid, task(pid).address, task(pid).resident);
+    assert_eq!(facts(1), (Some(0), Some(0xffff_9c42_8017_8000), Some(1_839_104)));
+    assert_eq!(facts(12), (Some(2), Some(0xffff_9c42_801a_6540), None));
+    assert_eq!(facts(55), (Some(1), Some(0xffff_9c42_8022_6540), Some(4096)));
+    let thread = snapshot.threads.iter().find(|t| t.id == 55).unwrap();
+    assert_eq!((thread.stack_start, thread.stack_end), (Some(0xffff_b056_4018_0000), Some(0xffff_b056_4018_4000)));
+    let fact =
+        |key: &str| snapshot.attributes.iter().find(|a| a.key == format!("kernel.{key}")).map(|a| a.value.as_str());
+    assert_eq!(fact("command_line"), Some("console=ttyS0 panic=0 lk=null qemu_fw_cfg.ioport=0xc@0x510:0:1:4"));
+    assert_eq!((fact("taint"), fact("tainted_mask")), (Some("DO"), Some("4224")));
+    assert_eq!((fact("memory.total"), fact("memory.free")), (Some("51367936"), Some("37687296")));
+    assert_eq!((fact("uptime_ns").map(|t| &t[..4]), fact("panic_cpu")), (Some("5545"), Some("0")));
+    assert_eq!(snapshot.identity.taken_at_ns.map(|t| t / 1_000_000_000), Some(1_795_372_616));
+}
+
 #[test]
 fn lying_memory_does_no_harm() {
     let Some(file) = fixture(DUMP) else { return };

@@ -41,7 +41,8 @@ pub(super) fn outline(given: Given<'_>) -> Option<Kernel> {
     let search = image::search(given.locator, &info, given.memory, given.doubts);
     let open = || search.file.as_ref().and_then(|path| ElfFile::open(path).ok());
     let file = open();
-    let carried = image::carried(&info, given.memory, file.as_ref(), given.doubts);
+    // Megabytes that are read once: not through the cache.
+    let carried = image::carried(&info, given.target.memory(), file.as_ref(), given.doubts);
     // The tables of the kernel's file, for what memory does not say.
     let whole = open().map(|f| Image { file: Some((f, Verified::BuildId)), ..Image::at("vmlinux", Addr(0), u64::MAX) });
     let of_file = Modules::of_images(whole.into_iter().collect(), &[], given.locator);

@@ -81,7 +81,7 @@ impl Places {
             cpu: first(&["thread_info.cpu", "cpu"]),
             on_cpu: first(&["on_cpu"]),
             stack: first(&["stack"]),
-            stack_size: linux.fields.layouts.size_of("thread_union").filter(|n| n.is_power_of_two()),
+            stack_size: stack_size(linux),
             parent: first(&["real_parent"]),
             signal: first(&["signal"]),
             memory: first(&["mm"]),
@@ -212,6 +212,15 @@ fn word(state: u64, exit: u64) -> &'static str {
         n if n >= UNINTERRUPTIBLE => "disk-sleep",
         _ => "sleeping",
     }
+}
+
+/// Bytes of a task's stack: those of the first task's, which the linker script lays out (`INIT_TASK_DATA`, its symbols
+/// renamed in 6.10), as BTF has no `union thread_union` when no code uses it.
+fn stack_size(linux: &Linux<'_>) -> Option<u64> {
+    let between = |from: &str, to: &str| linux.symbol(to)?.offset_from(linux.symbol(from)?);
+    let described = linux.fields.layouts.size_of("thread_union");
+    let size = described.or_else(|| between("__start_init_stack", "__end_init_stack"));
+    size.or_else(|| between("__start_init_task", "__end_init_task")).filter(|n| n.is_power_of_two())
 }
 
 /// The counters of resident pages: file, anonymous and shared ones. Each is an `atomic_long_t` up to 6.1 and a `struct
