@@ -66,7 +66,8 @@ pub enum Command {
     )]
     Diff(Diff),
     /// Convert a snapshot.
-    #[command(after_help = "Examples:\n  postfault export server.pfsnap --to json -o server.json")]
+    #[command(after_help = "Examples:\n  postfault export server.pfsnap --to json -o server.json\n  \
+        postfault export server.pfsnap --to minidump -o server.dmp")]
     Export(Export),
     /// Write unix.N and vmcore.N of an illumos dump (vmdump.N or a dump device), as savecore does.
     #[command(after_help = "Examples:\n  \
@@ -377,6 +378,7 @@ pub struct Export {
 #[allow(missing_docs, reason = "the variants are the formats' names")]
 pub enum Format {
     Json,
+    Minidump,
 }
 
 /// `convert`.

@@ -4,6 +4,7 @@
 mod args;
 mod commands;
 mod cross_check;
+mod export;
 mod failure;
 mod json;
 mod output;

@@ -246,6 +246,15 @@ pub fn redacted(name: &Name, symbols: &SymbolArgs, plan: &Plan, profile: Profile
         }
         return Ok(snapshot);
     }
+    if let Name::Path(path) = name
+        && let Some(mut snapshot) = crate::export::minidump::embedded(path)?
+    {
+        if profile != Profile::None {
+            capture::redact(&mut snapshot, profile);
+            analysis::analyse(&mut snapshot);
+        }
+        return Ok(snapshot);
+    }
     let used = with_target(name, symbols, |target, release| {
         capture::capture(target, &locator(symbols, target), plan, release)
     })?;

@@ -1,0 +1,154 @@
+//! Minidumps that `export` writes: what lldb reads out of them is what the snapshot says, and the way back is lossless.
+
+mod common;
+
+use common::{arg, run};
+use snapshot_format::Snapshot;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use testdata::fixtures::fixture;
+
+/// Prints what lldb sees, as one JSON value in the file `OUT`.
+const SCRIPT: &str = r#"
+import json, lldb, os
+target = lldb.debugger.CreateTarget('')
+process = target.LoadCore(os.environ['DUMP'])
+error = lldb.SBError()
+threads = []
+for t in process:
+    registers = {}
+    for group in t.GetFrameAtIndex(0).registers:
+        for r in group:
+            if r.GetValue() and r.GetValue().startswith('0x'):
+                registers.setdefault(r.GetName(), r.GetValueAsUnsigned())
+    threads.append({'id': t.GetThreadID(), 'registers': registers, 'stop': t.GetStopReason() == lldb.eStopReasonSignal,
+        'signal': t.GetStopReasonDataAtIndex(0) if t.GetStopReasonDataCount() else 0})
+modules = [{'path': str(m.file), 'uuid': (m.GetUUIDString() or '').replace('-', '').lower(),
+    'base': m.GetObjectFileHeaderAddress().GetLoadAddress(target)} for m in target.module_iter()]
+memory = []
+for line in open(os.environ['ASKED']):
+    at, size = (int(word) for word in line.split())
+    data = process.ReadMemory(at, size, error)
+    memory.append(data.hex() if error.Success() and data is not None else 'error: ' + str(error))
+json.dump({'pid': process.GetProcessID(), 'threads': threads, 'modules': modules, 'memory': memory}, open(os.environ['OUT'], 'w'))
+"#;
+
+/// The newest lldb there is; older ones than 14 are not asked.
+fn lldb() -> Option<&'static str> {
+    let tools = ["lldb-22", "lldb-19", "lldb-16", "lldb-15", "lldb-14", "lldb"];
+    let found = tools.into_iter().find(|t| Command::new(t).arg("--version").output().is_ok_and(|o| o.status.success()));
+    if found.is_none() {
+        assert!(!testdata::fixtures::required("POSTFAULT_REQUIRE_TOOLS"), "no lldb");
+        eprintln!("skipped: no lldb");
+    }
+    found
+}
+
+/// The snapshot of a source, its minidump, and the folder they are in.
+fn export(source: &Path) -> (tempfile::TempDir, Snapshot, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    run(&["capture", arg(source), "-o", arg(&path("a.pfsnap"))], 0);
+    run(&["export", arg(&path("a.pfsnap")), "--to", "minidump", "-o", arg(&path("a.dmp"))], 0);
+    let (snapshot, doubts) = Snapshot::read_path(&path("a.pfsnap")).unwrap();
+    assert_eq!(doubts, []);
+    // The way back, by the commands that read sources.
+    run(&["capture", arg(&path("a.dmp")), "-o", arg(&path("b.pfsnap"))], 0);
+    assert_eq!(Snapshot::read_path(&path("b.pfsnap")).unwrap().0, snapshot);
+    let (shown, again) =
+        (run(&["show", arg(&path("a.pfsnap")), "--json"], 0), run(&["show", arg(&path("a.dmp")), "--json"], 0));
+    assert_eq!(shown.stdout, again.stdout);
+    let dump = path("a.dmp");
+    (folder, snapshot, dump)
+}
+
+fn check(source: &Path, signal: Option<u64>, has_memory: bool) {
+    let (folder, snapshot, dump) = export(source);
+    let Some(tool) = lldb() else { return };
+    let extents: Vec<_> = snapshot.memory.iter().filter(|m| m.space == 0 && !m.bytes.is_empty()).collect();
+    assert_eq!(!extents.is_empty(), has_memory);
+    let asked: Vec<(u64, usize)> = extents.iter().map(|m| (m.address, m.bytes.len().min(1 << 16))).collect();
+    let text: String = asked.iter().map(|(at, size)| format!("{at} {size}\n")).collect();
+    let (script, list, out) = (folder.path().join("s.py"), folder.path().join("asked"), folder.path().join("out"));
+    std::fs::write(&script, SCRIPT).unwrap();
+    std::fs::write(&list, text).unwrap();
+    let output = Command::new(tool)
+        .args(["-x", "-b", "-o", &format!("command script import {}", arg(&script))])
+        .env("DUMP", &dump)
+        .env("ASKED", &list)
+        .env("OUT", &out)
+        .output()
+        .unwrap();
+    let Ok(text) = std::fs::read_to_string(&out) else {
+        panic!("{tool}: {}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    };
+    let seen: serde_json::Value = serde_json::from_str(&text).unwrap();
+
+    let ids: Vec<u64> = seen["threads"].as_array().unwrap().iter().map(|t| t["id"].as_u64().unwrap()).collect();
+    assert_eq!(ids, snapshot.threads.iter().map(|t| t.id).collect::<Vec<_>>(), "{tool}");
+    let mut compared = 0;
+    for (thread, seen) in snapshot.threads.iter().zip(seen["threads"].as_array().unwrap()) {
+        let stack = &snapshot.stacks[thread.stack.unwrap() as usize];
+        let frames = &snapshot.frames[stack.first as usize..(stack.first + stack.count) as usize];
+        let row = frames.iter().position(|f| !f.inline).unwrap() as u32;
+        for r in snapshot.registers.iter().filter(|r| r.thread == thread.id && r.frame == row) {
+            // A minidump has no bases of segments; of the flags and selectors lldb knows other widths.
+            if r.name.ends_with("_base") {
+                continue;
+            }
+            let seen = seen["registers"][&r.name].as_u64();
+            assert_eq!(seen, Some(r.value), "{tool}: thread {} {}", thread.id, r.name);
+            compared += 1;
+        }
+        let stopped = seen["stop"].as_bool().unwrap().then(|| seen["signal"].as_u64().unwrap());
+        assert_eq!(stopped, signal.filter(|_| thread.faulting), "{tool}: thread {}", thread.id);
+    }
+    assert!(compared >= 16 * snapshot.threads.len(), "{tool}: {compared} registers compared");
+
+    let modules = seen["modules"].as_array().unwrap();
+    for m in &snapshot.modules {
+        let name = Path::new(&m.path).file_name().unwrap().to_str().unwrap();
+        let seen = modules.iter().find(|s| s["base"].as_u64() == Some(m.base));
+        let seen = seen.unwrap_or_else(|| panic!("{tool}: {} at {:#x} is not among {modules:?}", m.path, m.base));
+        assert!(seen["path"].as_str().unwrap().ends_with(name), "{tool}: {seen}");
+        if let Some(id) = &m.build_id {
+            let id: String = id.iter().map(|b| format!("{b:02x}")).collect();
+            let seen = seen["uuid"].as_str().unwrap();
+            assert!(!seen.is_empty() && id.starts_with(seen), "{tool}: {}: {seen} where {id} is expected", m.path);
+        }
+    }
+    assert_eq!(modules.len(), snapshot.modules.len(), "{tool}");
+
+    for ((extent, (at, size)), seen) in extents.iter().zip(asked).zip(seen["memory"].as_array().unwrap()) {
+        let bytes: String = extent.bytes[..size].iter().map(|b| format!("{b:02x}")).collect();
+        assert!(seen.as_str() == Some(bytes.as_str()), "{tool}: {size} bytes at {at:#x}");
+    }
+    println!(
+        "{tool}: {} threads, {compared} registers, {} modules, {} extents",
+        ids.len(),
+        modules.len(),
+        extents.len()
+    );
+}
+
+#[test]
+fn a_linux_program() {
+    if let Some(core) = common::core("null_deref", "gcc-O0") {
+        check(&core, Some(11), true);
+    }
+}
+
+#[test]
+fn a_freebsd_core() {
+    if let Some(core) = fixture("freebsd/core/x86-64-freebsd.core") {
+        // The fixture holds registers and no memory that a snapshot keeps.
+        check(&core, Some(11), false);
+    }
+}
+
+#[test]
+fn an_illumos_core() {
+    if let Some(core) = fixture("illumos/user/core.amd64") {
+        check(&core, Some(11), true);
+    }
+}
