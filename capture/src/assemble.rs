@@ -8,7 +8,7 @@ use crate::stacks::StackTable;
 use crate::walk::Walked;
 use debuginfo::Modules;
 use debuginfo::dwarf::SourceFrame;
-use evidence::{Access, Context, Identity, Mapping, Os, Target, register_name};
+use evidence::{Access, Context, Identity, Mapping, ModuleId, Os, Target, register_name};
 use snapshot_format::Snapshot;
 use snapshot_format::schema::{self, Trust};
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,7 +32,12 @@ pub(crate) fn assemble(
         modules: modules.list().iter().map(module).collect(),
         variables,
         notes: target.notes().iter().map(note).collect(),
-        attributes: target.attributes().iter().map(attribute).collect(),
+        attributes: target
+            .attributes()
+            .iter()
+            .map(attribute)
+            .chain(target.module_ids().iter().map(module_id))
+            .collect(),
         files: target.open_files().iter().map(file).collect(),
         ..Snapshot::default()
     };
@@ -168,6 +173,19 @@ fn note(n: &evidence::Note) -> schema::Note {
 
 fn attribute(a: &evidence::Attribute) -> schema::Attribute {
     schema::Attribute { key: a.key.clone().into(), thread: a.thread.map(|t| t.0), value: a.value.clone().into() }
+}
+
+/// What symbol stores know an image by: base, code id, debug id, version and debug file, `-` for what is not known.
+fn module_id(id: &ModuleId) -> schema::Attribute {
+    let or_dash = |text: Option<&str>| text.unwrap_or("-").to_owned();
+    let value = [
+        format!("{:#x}", id.base.0),
+        or_dash(id.code_id.as_deref()),
+        or_dash(id.debug_id.as_deref()),
+        or_dash(id.version.as_deref()),
+        or_dash(id.debug_file.as_deref()),
+    ];
+    schema::Attribute { key: "module.identity".to_owned(), thread: None, value: value.join(" ") }
 }
 
 fn file(f: &evidence::OpenFile) -> schema::File {

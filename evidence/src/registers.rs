@@ -1,6 +1,6 @@
 //! Register files by DWARF number, with a bitmap of what is known.
 
-use crate::{Addr, Arch};
+use crate::{Addr, Arch, ToUsize};
 use std::fmt;
 use std::sync::Arc;
 
@@ -19,7 +19,8 @@ pub struct Register(pub u16);
 pub struct Registers {
     /// Whose registers these are.
     pub arch: Arch,
-    value: [u64; 64],
+    /// The values of the known registers, by number: frames are many, and most know a few registers only.
+    values: Vec<u64>,
     known: u64,
     /// Vector registers, when recorded.
     pub vectors: Option<Arc<Vectors>>,
@@ -40,35 +41,39 @@ impl Registers {
     /// A context of which nothing is known.
     #[must_use]
     pub const fn new(arch: Arch) -> Self {
-        Self { arch, value: [0; 64], known: 0, vectors: None }
+        Self { arch, values: Vec::new(), known: 0, vectors: None }
+    }
+
+    /// The bit of a register, and where its value is among the known ones (or would be).
+    fn slot(&self, register: Register) -> Option<(u64, usize)> {
+        let bit = 1_u64.checked_shl(u32::from(register.0))?;
+        let below = self.known & bit.wrapping_sub(1);
+        Some((bit, below.count_ones().to_usize()))
     }
 
     /// The value of a register, if known.
     #[must_use]
     pub fn get(&self, register: Register) -> Option<u64> {
-        let bit = 1_u64.checked_shl(u32::from(register.0))?;
-        if self.known & bit == 0 {
-            return None;
-        }
-        self.value.get(usize::from(register.0)).copied()
+        let (bit, at) = self.slot(register)?;
+        if self.known & bit == 0 { None } else { self.values.get(at).copied() }
     }
 
     /// Records a value. Numbers of 64 and above are not general registers and are ignored.
     pub fn set(&mut self, register: Register, value: u64) {
-        if let (Some(slot), Some(bit)) =
-            (self.value.get_mut(usize::from(register.0)), 1_u64.checked_shl(u32::from(register.0)))
-        {
-            *slot = value;
+        let Some((bit, at)) = self.slot(register) else { return };
+        if self.known & bit == 0 {
+            self.values.insert(at.min(self.values.len()), value);
             self.known |= bit;
+        } else if let Some(slot) = self.values.get_mut(at) {
+            *slot = value;
         }
     }
 
     /// Forgets a value.
     pub fn forget(&mut self, register: Register) {
-        if let (Some(slot), Some(bit)) =
-            (self.value.get_mut(usize::from(register.0)), 1_u64.checked_shl(u32::from(register.0)))
-        {
-            *slot = 0;
+        let Some((bit, at)) = self.slot(register) else { return };
+        if self.known & bit != 0 && at < self.values.len() {
+            self.values.remove(at);
             self.known &= !bit;
         }
     }
@@ -307,6 +312,20 @@ mod tests {
         assert_eq!(r.iter().count(), 1);
         r.forget(Register(16));
         assert_eq!(r.known(), 0);
+    }
+
+    #[test]
+    fn values_stay_with_their_numbers_in_any_order() {
+        let mut r = Registers::new(Arch::Aarch64);
+        for n in [5_u16, 63, 0, 31, 5, 12] {
+            r.set(Register(n), u64::from(n) + 100);
+        }
+        let all: Vec<(u16, u64)> = r.iter().map(|(n, v)| (n.0, v)).collect();
+        assert_eq!(all, [(0, 100), (5, 105), (12, 112), (31, 131), (63, 163)]);
+        r.forget(Register(12));
+        r.forget(Register(13));
+        r.set(Register(31), 1);
+        assert_eq!((r.get(Register(12)), r.get(Register(31)), r.get(Register(63))), (None, Some(1), Some(163)));
     }
 
     #[test]

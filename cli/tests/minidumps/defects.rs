@@ -243,4 +243,6 @@ fn annotations_reach_the_snapshot() {
         attribute(&snapshot, "crashpad.report_id").is_some() || attribute(&snapshot, "crashpad.client_id").is_some()
     );
     assert!(keys.iter().any(|k| k.starts_with("crashpad.module.")), "{keys:?}");
+    let ids = snapshot.attributes.iter().filter(|a| a.key == "module.identity").count();
+    assert_eq!(ids, snapshot.modules.len());
 }
