@@ -46,6 +46,9 @@ fn check(found: &Value, types: bool) {
     assert_eq!((&event["thread"], &event["message"]), (&100_077.into(), &"page fault".into()));
     assert_eq!((&event["address"], &event["access"]), (&"0x28".into(), &"write".into()));
     assert_eq!(found["identity"]["release"], "14.1-RELEASE");
+    let finding = |n: usize| (&found["findings"][n]["class"], &found["findings"][n]["frame"]);
+    assert_eq!(finding(0), (&"null-deref".into(), &6.into()), "blamed is what was interrupted, not the panic code");
+    assert_eq!(finding(1).0, "kernel-panic");
     let threads = found["threads"].as_array().unwrap();
     let about = |t: &Value| (t["id"].as_u64().unwrap(), t["pid"].as_u64().unwrap(), t["name"].clone());
     assert_eq!(about(&threads[0]), (100_077, 4321, "ioctl-test".into()));
