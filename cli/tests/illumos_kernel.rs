@@ -35,7 +35,7 @@ fn compare(json: &Value, truth: &Truth, what: &str) {
     let log: Vec<String> = json["log"].as_array().unwrap().iter().map(|l| text(&l["text"])).collect();
     assert_eq!(log, truth.log, "{what}");
     let classes: Vec<String> = json["findings"].as_array().unwrap().iter().map(|f| text(&f["class"])).collect();
-    assert_eq!(classes, ["null-deref", "kernel-panic"], "{what}");
+    assert_eq!(classes, ["null-deref", "kernel-panic", "deadlock"], "{what}");
     let mut modules: Vec<String> = json["modules"].as_array().unwrap().iter().map(|m| text(&m["path"])).collect();
     modules.sort();
     assert_eq!(modules, truth.modules, "{what}");

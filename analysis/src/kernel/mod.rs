@@ -30,14 +30,29 @@ pub(crate) fn is_kernel(snapshot: &Snapshot) -> bool {
 /// All verdicts: the cause first, then how it ended.
 pub(crate) fn judge(snapshot: &Snapshot) -> Vec<Verdict> {
     let lines = text::lines(snapshot);
-    match snapshot.identity.os.as_str() {
+    let mut verdicts = match snapshot.identity.os.as_str() {
         "freebsd" | "illumos" => unix::judge(snapshot, &lines),
         _ => {
             let mut reports = linux::reports(&lines);
             complete(snapshot, &mut reports);
             linux::judge(snapshot, &reports)
         }
-    }
+    };
+    verdicts.extend(circles(snapshot));
+    verdicts
+}
+
+/// Threads that wait for each other's locks, as the outline of a kernel found them in its memory (`kernel.deadlock`).
+fn circles(snapshot: &Snapshot) -> impl Iterator<Item = Verdict> + '_ {
+    let facts = snapshot.attributes.iter().filter(|a| a.key == "kernel.deadlock");
+    facts.map(|fact| {
+        let digits = |c: char| !c.is_ascii_digit();
+        let thread = fact.value.split(digits).find_map(|n| n.parse().ok());
+        let locks = snapshot.attributes.iter().filter(|a| a.key == "kernel.lock");
+        locks.fold(Verdict::about(thread, "deadlock", 0.9).text(fact.value.as_str()).severity("high"), |v, lock| {
+            v.because(lock.value.as_str())
+        })
+    })
 }
 
 /// A panic string without a log says no more than its words.
