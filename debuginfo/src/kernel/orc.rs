@@ -13,6 +13,8 @@ use std::ops::Range;
 /// Bytes of an address and of a rule.
 const ADDRESS: usize = 4;
 const RULE: usize = 6;
+/// `ORC_REG_SP`.
+const RSP: usize = 5;
 /// Most rules of one image: Debian's kernel has 385,000, one with everything built in some millions.
 const LIMIT_RULES: usize = 32 << 20;
 
@@ -216,11 +218,16 @@ fn row(rules: &[u8], index: usize, version: OrcVersion) -> Option<OrcRow> {
 
 /// Tells the version by the rules themselves. Nearly all describe calls with the stack pointer as base: type 0 in the
 /// first two versions, 2 in the third. The second one has the bit that says "a signal frame" where the first has the
-/// end mark, which only rules without a base can have.
+/// end mark, which only rules without a base can have. Where another base is the most common, registers have other
+/// numbers (as they are said to have in 7.1), and nothing here would be right.
 fn tell(rules: &[u8]) -> Option<OrcVersion> {
     let (mut old, mut new, mut signal) = (0_usize, 0_usize, 0_usize);
+    let mut bases = [0_usize; 16];
     for rule in rules.chunks_exact(RULE) {
         let flags = u16_at(rule, 4, Endian::Little)?;
+        if let Some(count) = bases.get_mut(usize::from(flags & 0xf)).filter(|_| flags & 0xf != 0) {
+            *count = count.saturating_add(1);
+        }
         if !matches!(base(flags & 0xf), Base::Rsp | Base::Rbp) {
             continue;
         }
@@ -230,6 +237,9 @@ fn tell(rules: &[u8]) -> Option<OrcVersion> {
             5 | 6 => signal = signal.saturating_add(1),
             _ => {}
         }
+    }
+    if bases.iter().max() != bases.get(RSP) {
+        return None;
     }
     match (old > new, signal > 0) {
         (true, false) => Some(OrcVersion::V1),
@@ -288,6 +298,12 @@ mod tests {
         assert_eq!(third.version(), OrcVersion::V3);
         assert_eq!(third.at(Addr(TEXT + 5)).map(|r| r.kind), Some(OrcKind::Registers));
         assert_eq!(third.at(Addr(TEXT + 9)).map(|r| r.kind), Some(OrcKind::End));
+    }
+
+    #[test]
+    fn renumbered_registers_are_refused() {
+        let other = [8, 0, 0, 0, 3, 2].repeat(10);
+        assert!(Orc::new(Addr(0), vec![0; 40], other, None).unwrap_err().contains("version"));
     }
 
     #[test]
