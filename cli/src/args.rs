@@ -379,6 +379,9 @@ pub struct Export {
 pub enum Format {
     Json,
     Minidump,
+    Html,
+    Sarif,
+    Junit,
 }
 
 /// `convert`.

@@ -223,3 +223,59 @@ fn files_of_breakpad_say_what_their_lines_say() {
     println!("{functions} functions, {lines} lines, {publics} symbols, {rules} rules");
     assert!(functions > 500 && lines > 10_000 && publics > 300 && rules > 2000);
 }
+
+/// A sorted file of about `size` bytes: functions of 20 lines with an inlined call, then rules.
+fn synthetic(path: &Path, size: u64) -> u64 {
+    let mut out = std::io::BufWriter::new(std::fs::File::create(path).unwrap());
+    writeln!(out, "MODULE Linux x86_64 {ID} big").unwrap();
+    (0..1000).for_each(|n| writeln!(out, "FILE {n} src/{n}.cc").unwrap());
+    (0..1000).for_each(|n| writeln!(out, "INLINE_ORIGIN {n} inlined_{n}()").unwrap());
+    let functions = size / 550;
+    for f in 0..functions {
+        let start = f * 0x100;
+        writeln!(out, "FUNC {start:x} f0 0 function_number_{f}(int, char const*)").unwrap();
+        writeln!(out, "INLINE 0 {} {} {} {:x} 18", f % 900 + 1, f % 1000, f % 1000, start + 0x18).unwrap();
+        for l in 0..20 {
+            writeln!(out, "{:x} c {} {}", start + l * 12, l + f % 100 + 1, (f + l) % 1000).unwrap();
+        }
+    }
+    for f in 0..functions {
+        let start = f * 0x100;
+        writeln!(out, "STACK CFI INIT {start:x} f0 .cfa: $rsp 8 + .ra: .cfa -8 + ^").unwrap();
+        writeln!(out, "STACK CFI {:x} .cfa: $rsp 16 + $rbp: .cfa -16 + ^", start + 1).unwrap();
+    }
+    functions
+}
+
+/// The 60 frames of a stack cost a small part of reading the file whole. `POSTFAULT_SYM_MEGABYTES=1024` tries the size
+/// of browsers' files.
+#[test]
+fn a_large_file_is_not_read_whole_for_one_stack() {
+    let megabytes = std::env::var("POSTFAULT_SYM_MEGABYTES").ok().and_then(|n| n.parse().ok()).unwrap_or(24_u64);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("big.sym");
+    let functions = synthetic(&path, megabytes << 20);
+
+    let begun = std::time::Instant::now();
+    let sym = SymFile::open(&path).unwrap();
+    for n in 0..60 {
+        let f = n * 7919 % functions;
+        let at = f * 0x100 + 0x1a;
+        let frames = sym.resolve(at, 0);
+        let [inlined, function] = frames.as_slice() else { panic!("{frames:?}") };
+        assert_eq!(inlined.function.as_deref(), Some(format!("inlined_{}()", f % 1000).as_str()));
+        assert_eq!(inlined.file.as_deref(), Some(format!("src/{}.cc", (f + 2) % 1000).as_str()));
+        assert_eq!(function.function.as_deref(), Some(format!("function_number_{f}(int, char const*)").as_str()));
+        assert_eq!(function.line, Some((f % 900 + 1) as u32));
+        assert_eq!(sym.cfi_at(at).unwrap().rule(".cfa"), Some("$rsp 16 +"));
+    }
+    let one_stack = begun.elapsed();
+
+    // A question that only an index of everything answers.
+    let begun = std::time::Instant::now();
+    let sym = SymFile::open(&path).unwrap();
+    assert_eq!(sym.public_at(0), None);
+    let whole = begun.elapsed();
+    println!("{megabytes} MB: one stack {one_stack:?}, the whole file {whole:?}");
+    assert!(one_stack * 20 < whole, "{one_stack:?} where the whole takes {whole:?}");
+}

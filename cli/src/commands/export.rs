@@ -1,7 +1,7 @@
 //! `postfault export`: conversion of a snapshot.
 
 use crate::args::{Export, Format};
-use crate::export::minidump;
+use crate::export::{html, junit, minidump, sarif};
 use crate::failure::{Failure, Outcome};
 use crate::view::View;
 use crate::{json, output, source};
@@ -13,6 +13,9 @@ pub fn run(args: &Export) -> Result<Outcome, Failure> {
     let mut write = |out: &mut dyn Write| -> std::io::Result<()> {
         match args.to {
             Format::Json => json::write(&View::new(&snapshot), out),
+            Format::Html => html::write(&View::new(&snapshot), out),
+            Format::Sarif => sarif::write(&View::new(&snapshot), out),
+            Format::Junit => junit::write(&View::new(&snapshot), out),
             Format::Minidump => {
                 // As it lies there, not written again: the way back gives the very same file.
                 let original = std::fs::read(&args.snapshot)?;
