@@ -87,6 +87,11 @@ impl<'b, 'i, 'm> Builder<'b, 'i, 'm> {
         self.collector.types.info().module(self.module).and_then(|m| m.main()).map_or(Arch::Other, |f| f.arch())
     }
 
+    /// Bytes of an address of the program.
+    pub(super) fn address_size(&self) -> u8 {
+        self.collector.types.info().module(self.module).and_then(|m| m.main()).map_or(8, |f| f.address_size())
+    }
+
     /// Takes `bytes` from the frame's budget.
     pub(super) fn spend(&mut self, bytes: u64) -> Result<(), Missing> {
         if bytes > LIMIT_OBJECT {

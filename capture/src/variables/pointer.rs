@@ -188,15 +188,21 @@ impl Builder<'_, '_, '_> {
     ) -> Result<(), Missing> {
         let types = self.types();
         let is_method = matches!(types.resolved(target).map(|t| &t.kind), Some(Kind::Function { .. }));
-        self.spend(if is_method { 16 } else { 8 })?;
+        // Both are `ptrdiff_t`, which is as large as a pointer.
+        let size = u64::from(self.address_size());
+        self.spend(if is_method { size.saturating_mul(2) } else { size })?;
         let word = |at: u64| -> Result<u64, Missing> {
-            let raw = place.at(at).read_bits(self.memory(), 0, 64)?;
+            let raw = place.at(at).read_bits(self.memory(), 0, size.saturating_mul(8))?;
             Ok(u64::try_from(raw).unwrap_or(u64::MAX))
+        };
+        let signed = |word: u64| {
+            let number = super::scalar::sign_extended(u128::from(word), size.saturating_mul(8));
+            i64::try_from(number).unwrap_or(0)
         };
         let first = word(0)?;
         if !is_method {
             into.value = match first {
-                u64::MAX => Value::Text("NULL".into()),
+                null if signed(null) == -1 => Value::Text("NULL".into()),
                 offset => match self.member_at(class, offset, &mut 0) {
                     Some(path) => Value::Text(format!("&{path}")),
                     None => Value::Unsigned(offset),
@@ -204,7 +210,7 @@ impl Builder<'_, '_, '_> {
             };
             return Ok(());
         }
-        let adjustment = word(8)?.cast_signed();
+        let adjustment = signed(word(size)?);
         let mut shown = if first == 0 {
             "NULL".to_owned()
         } else if first & 1 == 1 {

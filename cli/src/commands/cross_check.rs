@@ -1,13 +1,14 @@
 //! `postfault cross-check`: our answer beside those of the installed debuggers.
 
 use crate::args::CrossCheck;
+use crate::cross_check::trees::{OurScalar, OurValue};
 use crate::cross_check::{self, Input, OurFrame, OurReport, OurThread, OurVariable, Peer, Subject, report};
 use crate::failure::{Failure, Outcome};
 use crate::text::values;
 use crate::view::View;
 use crate::{output, source};
 use snapshot_format::Snapshot;
-use snapshot_format::schema::{Trust, Value, Variable};
+use snapshot_format::schema::{Trust, Value, Variable, VariableKind};
 
 /// Peers that are known by name and compare with kernel dumps, which have no common frames with us yet.
 const KERNEL_PEERS: [&str; 2] = ["crash", "drgn"];
@@ -109,8 +110,39 @@ fn ours(snapshot: &Snapshot, live: bool) -> OurReport {
 }
 
 fn variable(view: &View<'_>, row: u32, v: &Variable) -> OurVariable {
-    let value = if v.absent.is_some() { None } else { Some(plain(view, row, v, 32)) };
-    OurVariable { name: v.name.clone(), value, absent: v.absent.clone(), contents: has_contents(view, row, v, 32) }
+    OurVariable {
+        name: v.name.clone(),
+        value: if v.absent.is_some() { None } else { Some(plain(view, row, v, 32)) },
+        absent: v.absent.clone(),
+        line: v.line,
+        argument: v.kind == VariableKind::Parameter,
+        tree: tree(view, row, v, 32),
+    }
+}
+
+/// A value with its parts.
+fn tree(view: &View<'_>, row: u32, v: &Variable, depth: usize) -> OurValue {
+    let scalar = match &v.value {
+        Value::None => OurScalar::None,
+        Value::Signed(n) => OurScalar::Integer(i128::from(*n)),
+        Value::Unsigned(n) => OurScalar::Integer(i128::from(*n)),
+        Value::Bool(b) => OurScalar::Integer(i128::from(*b)),
+        Value::Float(f) => OurScalar::Real(*f),
+        Value::Pointer(p) => OurScalar::Pointer(*p),
+        Value::Text(text) => OurScalar::Text(text.clone()),
+    };
+    let children = if depth == 0 { &[][..] } else { view.children(row) };
+    let part = |child: &u32| {
+        let v = view.variable(*child)?;
+        Some((v.name.clone(), tree(view, *child, v, depth - 1)))
+    };
+    OurValue {
+        type_name: v.type_name.clone(),
+        scalar,
+        absent: v.absent.clone(),
+        truncated: v.truncated || (depth == 0 && !view.children(row).is_empty()),
+        parts: children.iter().filter_map(part).collect(),
+    }
 }
 
 /// A value as gdb prints it: whole, references followed and pointers not.
@@ -173,18 +205,4 @@ fn quoted(text: &str, cut: bool) -> String {
     }
     out.push_str(if cut { "\"..." } else { "\"" });
     out
-}
-
-/// Whether the value, or a part of it, is what a container, a string or a smart pointer of a library holds, in place of
-/// the members that its type declares.
-fn has_contents(view: &View<'_>, row: u32, v: &Variable, depth: usize) -> bool {
-    const LIBRARIES: [&str; 4] = ["std::", "alloc::", "core::", "hashbrown::"];
-    let bare = v.type_name.trim_start_matches("const ").trim_start_matches(['&', '*']).trim_start_matches("mut ");
-    let of_library = LIBRARIES.iter().any(|l| bare.starts_with(l)) || bare == "str" || bare.starts_with('[');
-    (of_library && !matches!(v.value, Value::None))
-        || (depth > 0
-            && view
-                .children(row)
-                .iter()
-                .any(|c| view.variable(*c).is_some_and(|child| has_contents(view, *c, child, depth - 1))))
 }

@@ -5,7 +5,10 @@
 //! or when we know less.
 
 use super::names::{NameMatch, compare, same_file};
-use super::{OurFrame, OurReport, OurThread, OurVariable, Peer, PeerFrame, PeerReport, PeerThread, values};
+use super::trees::{self, Unequal};
+use super::{
+    OurFrame, OurReport, OurThread, OurVariable, Peer, PeerFrame, PeerReport, PeerThread, PeerVariable, values,
+};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -447,51 +450,44 @@ impl Work<'_> {
         if peer.variables.is_empty() && (self.peer != Peer::Gdb || ours.variables.is_empty()) {
             return;
         }
+        let jumped = was_jumped_to(all, at);
         let mut left: Vec<&OurVariable> = ours.variables.iter().collect();
         for theirs in &peer.variables {
             // The same name again is the variable of another scope, which the two sides may list in another order.
-            let agrees = |v: &&OurVariable| match (&v.value, &theirs.value) {
-                (Some(mine), Some(theirs)) => values::agree(mine, theirs),
-                (mine, theirs) => mine.is_none() && theirs.is_none(),
-            };
-            let exact = left.iter().position(|v| v.name == theirs.name && agrees(v));
-            let found = exact.or_else(|| left.iter().position(|v| v.name == theirs.name)).map(|at| left.remove(at));
-            let (reason, shown) = match found {
-                None if ours.variables_cut => (Reason::OursLimit, None),
-                None => (Reason::OursMissingVariable, None),
+            let same_name = |v: &&OurVariable| v.name == theirs.name;
+            let same_line = |v: &&OurVariable| same_name(v) && theirs.line.is_none_or(|l| v.line == Some(l));
+            let exact = left.iter().position(|v| same_line(v) && unequal(v, theirs, &peer.stale, jumped).is_none());
+            let found = exact.or_else(|| left.iter().position(same_line)).or_else(|| left.iter().position(same_name));
+            let found = found.map(|at| left.remove(at));
+            let unequal = match found {
+                None => {
+                    let reason = match (ours.variables_cut, &theirs.value) {
+                        (true, _) => Reason::OursLimit,
+                        (false, Some(_)) => Reason::OursMissingVariable,
+                        (false, None) => Reason::OursUnlisted,
+                    };
+                    let peer = theirs.value.clone().or_else(|| theirs.absent.clone());
+                    Unequal { at: String::new(), reason, ours: String::new(), peer: peer.unwrap_or_default() }
+                }
                 Some(mine) => {
                     bump(&mut self.totals.variables);
-                    let reason = match (&mine.value, &theirs.value) {
-                        (Some(mine_text), Some(theirs)) if !values::agree(mine_text, theirs) => {
-                            let raw = mine.contents && theirs.trim_start_matches('@').contains('{');
-                            if raw { Reason::PeerRawStructure } else { Reason::ValueDiffers }
-                        }
-                        (None, Some(_)) if mine.absent.as_deref() == Some("register-not-recovered") => {
-                            Reason::PeerStaleRegister
-                        }
-                        (None, Some(_))
-                            if mine.absent.as_deref() == Some("entry-value-unknown") && was_jumped_to(all, at) =>
-                        {
-                            Reason::PeerTailCallValue
-                        }
-                        (None, Some(_)) => Reason::OursLostValue,
-                        (Some(_), None) => Reason::PeerLostValue,
-                        _ => {
+                    match unequal(mine, theirs, &peer.stale, jumped) {
+                        Some(unequal) => unequal,
+                        None => {
                             bump(&mut self.totals.variables_same);
                             continue;
                         }
-                    };
-                    (reason, mine.value.clone().or_else(|| mine.absent.clone()))
+                    }
                 }
             };
             self.push(Difference {
                 thread: self.thread,
                 frame: Some(index),
                 peer_frame: Some(at),
-                variable: Some(theirs.name.clone()),
-                reason,
-                ours: shown,
-                peer: theirs.value.clone().or_else(|| theirs.absent.clone()),
+                variable: Some(format!("{}{}", theirs.name, unequal.at)),
+                reason: unequal.reason,
+                ours: found.map(|_| unequal.ours),
+                peer: Some(unequal.peer),
             });
         }
         for mine in left {
@@ -506,6 +502,32 @@ impl Work<'_> {
             });
         }
     }
+}
+
+/// What is not the same in two values: the first part that disagrees, else the first of which one side has less.
+fn unequal(ours: &OurVariable, peer: &PeerVariable, stale: &[(String, u128)], jumped: bool) -> Option<Unequal> {
+    let text = |value: &Option<String>, absent: &Option<String>| value.clone().or_else(|| absent.clone());
+    let whole = |reason| Unequal {
+        at: String::new(),
+        reason,
+        ours: text(&ours.value, &ours.absent).unwrap_or_default(),
+        peer: text(&peer.value, &peer.absent).unwrap_or_default(),
+    };
+    let reason = match (&ours.absent, &peer.value, &peer.tree) {
+        (Some(_), None, _) => return None,
+        (Some(why), Some(_), _) if why == "entry-value-unknown" && jumped => Reason::PeerTailCallValue,
+        (_, _, Some(tree)) => return trees::compare(&ours.tree, tree, stale).worst().cloned(),
+        (Some(_), Some(_), None) => Reason::OursLostValue,
+        (None, None, _) => Reason::PeerLostValue,
+        // A gdb without Python gives text.
+        (None, Some(theirs), None) => {
+            if ours.value.as_ref().is_some_and(|mine| values::agree(mine, theirs)) {
+                return None;
+            }
+            Reason::ValueDiffers
+        }
+    };
+    Some(whole(reason))
 }
 
 /// Whether the peer's frame has the name of ours, in whatever style, or none at all.

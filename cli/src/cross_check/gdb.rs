@@ -1,8 +1,10 @@
 //! gdb, by its embedded Python, which gives frames and values as data; by its machine interface when it has no Python.
 
 use super::tool::{self, Output};
+use super::trees::PeerValue;
 use super::{Input, Peer, PeerError, PeerFrame, PeerReport, PeerThread, PeerVariable, Subject, gdb_mi};
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -28,6 +30,8 @@ enum Line {
         tail_call: bool,
         #[serde(default)]
         variables: Vec<Variable>,
+        #[serde(default)]
+        stale: BTreeMap<String, String>,
     },
     End {
         why: String,
@@ -41,6 +45,8 @@ struct Variable {
     argument: bool,
     value: Option<String>,
     absent: Option<String>,
+    line: Option<u64>,
+    tree: Option<PeerValue>,
 }
 
 /// The `debug-file-directory` setting that makes gdb search our folders first.
@@ -100,6 +106,9 @@ pub fn backtraces(input: &Input) -> Result<PeerReport, PeerError> {
     command.arg("-batch").env("POSTFAULT_PEER_OUT", &answer);
     command.env("POSTFAULT_PEER_VARIABLES", if input.variables { "1" } else { "0" });
     command.env("POSTFAULT_PEER_FRAMES", input.frames.to_string());
+    if let Some(folder) = input.variables.then(rust_printers).flatten() {
+        command.env("POSTFAULT_PEER_RUST", folder);
+    }
     subject(&mut command, input);
     command.arg("-x").arg(&script);
     let output = tool::run(Peer::Gdb, command, scratch.path(), None, input.time_limit)?;
@@ -107,6 +116,13 @@ pub fn backtraces(input: &Input) -> Result<PeerReport, PeerError> {
         return gdb_mi::backtraces(input, version, scratch.path());
     }
     read_answer(&answer, version, &output)
+}
+
+/// The pretty-printers that come with an installed Rust compiler, which rust-gdb loads, too.
+fn rust_printers() -> Option<PathBuf> {
+    let output = Command::new("rustc").args(["--print", "sysroot"]).output().ok().filter(|o| o.status.success())?;
+    let folder = Path::new(String::from_utf8(output.stdout).ok()?.trim_end()).join("lib/rustlib/etc");
+    folder.is_dir().then_some(folder)
 }
 
 /// "Python scripting is not supported in this copy of GDB." is what a gdb without it says (gdb/python/python.c).
@@ -135,13 +151,16 @@ pub fn parse(text: &str) -> (Vec<PeerThread>, bool) {
         let Ok(line) = serde_json::from_str::<Line>(line) else { return (mark_tail_calls(threads), false) };
         match line {
             Line::Thread { id } => threads.push(PeerThread { id, ..PeerThread::default() }),
-            Line::Frame { pc, function, file, line, inline, signal, tail_call, variables } => {
+            Line::Frame { pc, function, file, line, inline, signal, tail_call, variables, stale } => {
                 let Some(thread) = threads.last_mut() else { continue };
                 let variables = variables.into_iter().map(|v| PeerVariable {
                     name: v.name,
                     value: v.value,
                     absent: v.absent,
                     argument: v.argument,
+                    // gdb has 0 for variables without one.
+                    line: v.line.filter(|l| *l > 0),
+                    tree: v.tree,
                 });
                 // gdb gives signal trampolines a frame and no name when they have no symbol.
                 let function = function.or_else(|| signal.then(|| "<signal handler called>".to_string()));
@@ -154,6 +173,7 @@ pub fn parse(text: &str) -> (Vec<PeerThread>, bool) {
                     offset: None,
                     tail_call,
                     variables: variables.collect(),
+                    stale: stale.into_iter().filter_map(|(name, n)| Some((name, n.parse().ok()?))).collect(),
                 });
             }
             Line::End { why } => {

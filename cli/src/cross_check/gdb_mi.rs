@@ -263,7 +263,7 @@ fn variable(tuple: &Mi) -> Option<PeerVariable> {
     let value = tuple.text("value").unwrap_or_default().to_string();
     let absent = value.starts_with("<optimized out>") || value.starts_with("<error");
     let (value, absent) = if absent { (None, Some(value)) } else { (Some(value), None) };
-    Some(PeerVariable { name, value, absent, argument })
+    Some(PeerVariable { name, value, absent, argument, ..PeerVariable::default() })
 }
 
 #[cfg(test)]

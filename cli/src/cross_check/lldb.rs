@@ -65,7 +65,7 @@ fn commands(input: &Input) -> Vec<String> {
 pub fn backtraces(input: &Input) -> Result<PeerReport, PeerError> {
     let scratch = tool::scratch()?;
     let version = tool::version(Peer::Lldb, scratch.path())?;
-    let mut command = Command::new("lldb");
+    let mut command = Command::new(tool::program(Peer::Lldb));
     command.args(["--batch", "--no-lldbinit", "--no-use-colors"]);
     for line in commands(input) {
         command.args(["--one-line", &line]);

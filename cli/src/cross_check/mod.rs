@@ -21,11 +21,16 @@ pub mod gdb;
 pub mod gdb_mi;
 pub mod lldb;
 pub mod names;
+pub mod parts;
 pub mod reason;
+#[cfg(test)]
+mod reason_tests;
 pub mod report;
+pub mod shown;
 #[cfg(test)]
 mod tests;
 mod tool;
+pub mod trees;
 pub mod values;
 
 use serde::Serialize;
@@ -202,6 +207,10 @@ pub struct PeerFrame {
     pub tail_call: bool,
     /// Arguments and locals, innermost scope first.
     pub variables: Vec<PeerVariable>,
+    /// Registers that called functions need not keep, and that gdb shows in this frame with what the innermost frame has
+    /// in them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub stale: Vec<(String, u128)>,
 }
 
 /// One variable as a peer sees it.
@@ -215,6 +224,12 @@ pub struct PeerVariable {
     pub absent: Option<String>,
     /// Whether it is a parameter of the function.
     pub argument: bool,
+    /// The line of its declaration.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line: Option<u64>,
+    /// The value taken apart, from a gdb with Python.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tree: Option<trees::PeerValue>,
 }
 
 /// What we say: the half of the comparison that the caller fills in.
@@ -273,8 +288,12 @@ pub struct OurVariable {
     pub value: Option<String>,
     /// Why there is no value.
     pub absent: Option<String>,
-    /// Whether the value is, or has in it, the contents of a container or string in place of its members.
-    pub contents: bool,
+    /// The line of its declaration.
+    pub line: Option<u64>,
+    /// Whether it is a parameter of the function.
+    pub argument: bool,
+    /// The value with its parts.
+    pub tree: trees::OurValue,
 }
 
 /// Why a peer gave no report.

@@ -69,16 +69,58 @@ pub enum Reason {
     /// The value of a parameter on entry to a function that was entered by a jump from another, which is no longer on the
     /// stack: gdb follows the only chain of jumps there is, in the call site information. Seen in raise() of glibc 2.36.
     PeerTailCallValue,
-    /// We show what a container or a string holds, and gdb, which has no pretty-printer for it, its private members.
+    /// We show what a container or a string of a standard library holds, and gdb shows its private members: it has no
+    /// pretty-printer for the type, that one failed on it, or the value lies in registers, where it kills gdb 13. Seen
+    /// for libc++'s `map` and `shared_ptr`, and where clang leaves a member's type undefined.
     PeerRawStructure,
+    /// gdb lists a variable that it has no value of, and we do not list it: seen in inlined functions of optimised Rust.
+    OursUnlisted,
     /// We evaluate variables of the innermost 1,024 frames of a thread only, and say so; the peer has no such limit.
     OursLimit,
-    /// The variable was in a register that a called function need not keep and no rule recovers. gdb shows what is in
-    /// the register now: seen in frames above raise(), where such a variable has the process id as its value.
+    /// The variable was in a register that a called function need not keep, and no rule recovers it. gdb shows what is in
+    /// the register now: its value is that of such a register in the innermost frame, which gdb gives as the register's
+    /// value in this frame, too. Seen in frames above raise(), where such a variable has the process id as its value.
     PeerStaleRegister,
 }
 
 impl Reason {
+    /// All of them.
+    #[cfg(test)]
+    pub const ALL: [Self; 32] = [
+        Self::OursMissingThread,
+        Self::OursExtraThread,
+        Self::OursMissing,
+        Self::OursExtra,
+        Self::OursStoppedEarly,
+        Self::OursMissingInline,
+        Self::OursExtraInline,
+        Self::OursLostName,
+        Self::OursLostLine,
+        Self::OursMissingVariable,
+        Self::OursLostValue,
+        Self::FunctionDiffers,
+        Self::FileDiffers,
+        Self::LineDiffers,
+        Self::ValueDiffers,
+        Self::PeerStoppedEarly,
+        Self::PeerTailCall,
+        Self::PeerGuessed,
+        Self::PeerLaterLook,
+        Self::PeerTailCallValue,
+        Self::PeerRawStructure,
+        Self::OursLimit,
+        Self::OursUnlisted,
+        Self::PeerNoTailCall,
+        Self::PeerNoInlines,
+        Self::PeerLostInlineName,
+        Self::PeerLostName,
+        Self::PeerLostLine,
+        Self::PeerLineBeyondEnd,
+        Self::PeerMissingVariable,
+        Self::PeerStaleRegister,
+        Self::PeerLostValue,
+    ];
+
     /// Whether this is no disagreement: the peer knows less, or a limit of ours that we announce was reached.
     #[must_use]
     pub const fn is_peer_limit(self) -> bool {
@@ -91,6 +133,7 @@ impl Reason {
                 | Self::PeerTailCallValue
                 | Self::PeerRawStructure
                 | Self::OursLimit
+                | Self::OursUnlisted
                 | Self::PeerNoTailCall
                 | Self::PeerNoInlines
                 | Self::PeerLostInlineName
@@ -129,6 +172,7 @@ impl Reason {
             Self::PeerTailCallValue => "peer-tail-call-value",
             Self::PeerRawStructure => "peer-raw-structure",
             Self::OursLimit => "ours-limit",
+            Self::OursUnlisted => "ours-unlisted",
             Self::PeerNoTailCall => "peer-no-tail-call",
             Self::PeerNoInlines => "peer-no-inlines",
             Self::PeerLostInlineName => "peer-lost-inline-name",

@@ -23,7 +23,7 @@ fn as_ours(report: &PeerReport) -> OurReport {
                 name: v.name.clone(),
                 value: v.value.clone(),
                 absent: v.absent.clone(),
-                contents: false,
+                ..OurVariable::default()
             })
             .collect(),
         ..OurFrame::default()
@@ -31,6 +31,15 @@ fn as_ours(report: &PeerReport) -> OurReport {
     let thread =
         |t: &PeerThread| OurThread { id: t.id, frames: t.frames.iter().map(frame).collect(), cut: t.ended.is_some() };
     OurReport { threads: report.threads.iter().map(thread).collect(), live: false, no_code: Vec::new() }
+}
+
+/// A report with values as text only, as a gdb without Python gives it.
+fn as_text(mut report: PeerReport) -> PeerReport {
+    let frames = report.threads.iter_mut().flat_map(|t| &mut t.frames);
+    for variable in frames.flat_map(|f| &mut f.variables) {
+        (variable.tree, variable.line) = (None, None);
+    }
+    report
 }
 
 /// The core of a victim as input, or `None` after saying why not.
@@ -47,7 +56,7 @@ fn core_of(name: &str, variant: &str) -> Option<Input> {
 
 /// gdb's answer, which has to have this function with a variable of this value.
 fn gdb_with(input: &Input, function: &str, variable: &str, value: &str) -> PeerReport {
-    let report = Peer::Gdb.backtraces(input).unwrap();
+    let report = as_text(Peer::Gdb.backtraces(input).unwrap());
     assert_eq!(report.incomplete, None);
     let frames = report.threads.iter().flat_map(|t| &t.frames);
     let values: Vec<&PeerVariable> =
@@ -59,7 +68,7 @@ fn gdb_with(input: &Input, function: &str, variable: &str, value: &str) -> PeerR
     report
 }
 
-fn reasons(comparison: &Comparison) -> BTreeMap<&'static str, u64> {
+pub(super) fn reasons(comparison: &Comparison) -> BTreeMap<&'static str, u64> {
     comparison.totals.reasons.clone()
 }
 
@@ -78,7 +87,7 @@ fn gdb_without_python_says_the_same() {
         let Some(input) = core_of(name, variant) else { return };
         let scratch = tempfile::tempdir().unwrap();
         let plain = gdb_mi::backtraces(&input, "gdb".into(), scratch.path()).unwrap();
-        let python = Peer::Gdb.backtraces(&input).unwrap();
+        let python = as_text(Peer::Gdb.backtraces(&input).unwrap());
         let comparison = align(&as_ours(&python), &plain);
         assert!(comparison.same(false), "{variant}: {:?}", comparison.differences);
         assert!(comparison.totals.variables >= 4, "{:?}", comparison.totals);
@@ -165,11 +174,11 @@ fn separate_debug_files_are_found() {
 }
 
 /// Small numbers stand for addresses where code can be; 0 is 0.
-fn code(pc: u64) -> u64 {
+pub(super) fn code(pc: u64) -> u64 {
     if pc == 0 { 0 } else { 0x40_0000 + pc }
 }
 
-fn frame(pc: u64, function: &str, line: u32, inline: bool) -> OurFrame {
+pub(super) fn frame(pc: u64, function: &str, line: u32, inline: bool) -> OurFrame {
     OurFrame {
         pc: code(pc),
         function: Some(function.into()),
@@ -180,7 +189,7 @@ fn frame(pc: u64, function: &str, line: u32, inline: bool) -> OurFrame {
     }
 }
 
-fn theirs(peer: Peer, frames: &[(u64, &str, u32)]) -> PeerReport {
+pub(super) fn theirs(peer: Peer, frames: &[(u64, &str, u32)]) -> PeerReport {
     let frames = frames
         .iter()
         .map(|(pc, function, line)| PeerFrame {
@@ -196,7 +205,7 @@ fn theirs(peer: Peer, frames: &[(u64, &str, u32)]) -> PeerReport {
     PeerReport { peer, version: "test 1.0".into(), threads, incomplete: None }
 }
 
-fn ours(frames: Vec<OurFrame>) -> OurReport {
+pub(super) fn ours(frames: Vec<OurFrame>) -> OurReport {
     OurReport { threads: vec![OurThread { id: 1, frames, cut: false }], live: false, no_code: Vec::new() }
 }
 
@@ -280,13 +289,13 @@ fn variables_align_by_name() {
         name: name.into(),
         value: value.map(str::to_string),
         absent: value.is_none().then(|| "optimized out".to_string()),
-        contents: false,
+        ..OurVariable::default()
     };
     let other = |name: &str, value: Option<&str>| PeerVariable {
         name: name.into(),
         value: value.map(str::to_string),
         absent: value.is_none().then(|| "<optimized out>".to_string()),
-        argument: false,
+        ..PeerVariable::default()
     };
     let mut mine = frame(1, "f", 1, false);
     mine.variables = vec![

@@ -5,7 +5,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs::File;
 use std::io::Read as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -98,9 +98,25 @@ fn wait(mut child: Child, limit: Duration) -> Result<Option<ExitStatus>, PeerErr
     }
 }
 
+/// The name under which the tool is installed: its own, or the newest of `lldb-14`, `lldb-19`, as Debian's LLVM packages
+/// call it where no version is the chosen one.
+pub(super) fn program(peer: Peer) -> String {
+    let folders: Vec<PathBuf> =
+        std::env::var_os("PATH").map(|path| std::env::split_paths(&path).collect()).unwrap_or_default();
+    if peer != Peer::Lldb || folders.iter().any(|f| f.join(peer.program()).is_file()) {
+        return peer.program().to_owned();
+    }
+    let names = folders.iter().filter_map(|f| std::fs::read_dir(f).ok()).flatten().flatten();
+    let version = |name: &std::ffi::OsStr| name.to_str()?.strip_prefix("lldb-")?.parse::<u32>().ok();
+    match names.filter_map(|entry| version(&entry.file_name())).max() {
+        Some(newest) => format!("lldb-{newest}"),
+        None => peer.program().to_owned(),
+    }
+}
+
 /// The first line of `PROGRAM --version`.
 pub(super) fn version(peer: Peer, scratch: &Path) -> Result<String, PeerError> {
-    let mut command = Command::new(peer.program());
+    let mut command = Command::new(program(peer));
     command.arg("--version");
     let output = run(peer, command, scratch, None, Duration::from_secs(60))?;
     Ok(output.stdout.lines().next().unwrap_or("unknown version").trim().to_string())

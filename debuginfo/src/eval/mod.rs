@@ -183,7 +183,10 @@ impl<'m> Context<'_, 'm> {
         }
         let depth = depth.saturating_add(1);
         let frame = self.frame;
-        let mut evaluation = expression.evaluation(self.unit.unit.encoding());
+        let narrow = self.unit.unit.encoding();
+        let encoding = widened(&expression, narrow);
+        let mask = if narrow.address_size == 4 { u64::from(u32::MAX) } else { u64::MAX };
+        let mut evaluation = expression.evaluation(encoding);
         evaluation.set_max_iterations(LIMIT_OPERATIONS);
         if let Some(initial) = initial {
             evaluation.set_initial_value(initial);
@@ -203,7 +206,7 @@ impl<'m> Context<'_, 'm> {
                     let Some(raw) = raw.get_mut(..usize::from(size)) else {
                         return Err(Missing::DebugInfo(format!("expression: a read of {size} bytes")));
                     };
-                    frame.memory().read_exact(Addr(address), raw).map_err(Missing::Memory)?;
+                    frame.memory().read_exact(Addr(address & mask), raw).map_err(Missing::Memory)?;
                     evaluation.resume_with_memory(self.typed(base_type, raw)?)
                 }
                 EvaluationResult::RequiresRegister { register, base_type } => {
@@ -292,6 +295,27 @@ impl<'m> Context<'_, 'm> {
         let bytes = wide.get(..size).unwrap_or(&wide);
         Value::parse(value_type, gimli::EndianSlice::new(bytes, endian)).map_err(damaged)
     }
+}
+
+/// The encoding to evaluate with. Compilers for 32-bit machines write `DW_OP_deref_type 8` for a `double` in memory (seen
+/// with gcc 12 -m32 -O2), which the evaluator takes for a mistake, because no address has 8 bytes. Where no operation
+/// depends on how large an address is, it may be 8 bytes large.
+fn widened(expression: &Expression<Slice<'_>>, encoding: gimli::Encoding) -> gimli::Encoding {
+    let mut operations = expression.operations(encoding);
+    let mut wide = false;
+    while let Ok(Some(operation)) = operations.next() {
+        match operation {
+            gimli::Operation::Deref { size, base_type, .. } if size > encoding.address_size && base_type.0 != 0 => {
+                wide = true;
+            }
+            gimli::Operation::Deref { size, base_type, .. } if size == encoding.address_size && base_type.0 == 0 => {
+                return encoding;
+            }
+            gimli::Operation::Address { .. } | gimli::Operation::ImplicitPointer { .. } => return encoding,
+            _ => {}
+        }
+    }
+    if wide { gimli::Encoding { address_size: 8, ..encoding } } else { encoding }
 }
 
 fn value_bytes(value: Value) -> Arc<[u8]> {
