@@ -34,6 +34,16 @@ struct Argued {
 
 const ARGUED: &[Argued] = &[
     Argued {
+        victim: "jit",
+        variant: "*",
+        peer: "gdb",
+        reason: "ours-lost-value",
+        says: "",
+        witness: None,
+        proof: "jit: gdb has no call frame information for the code in the anonymous mapping and guesses two frames there \
+                (peer-guessed); the registers that it shows in the frames around them are guesses as well",
+    },
+    Argued {
         victim: "rust_abort",
         variant: "*",
         peer: "gdb",
