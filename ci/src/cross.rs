@@ -90,6 +90,11 @@ pub fn run(system: Option<System>) -> Result<(), String> {
     Ok(())
 }
 
+/// The type-checks alone, which need nothing but Debian's packages: what every change is checked with.
+pub fn type_checks() -> Result<(), String> {
+    System::value_variants().iter().try_for_each(|system| type_check(*system, None))
+}
+
 /// Debian's cargo with everything set for `system`.
 fn cargo(system: System, verb: &str, zig: Option<&Zig>) -> Command {
     let triple = system.triple();
