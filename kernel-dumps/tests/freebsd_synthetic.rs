@@ -43,7 +43,10 @@ fn memory(base: u64) -> (Memory, Vec<(u64, Vec<u8>)>) {
     (memory, truth)
 }
 
-fn minidump(machine: Machine, version: u32) -> (Vec<u8>, Memory, Vec<(u64, Vec<u8>)>) {
+/// What lies at which address.
+type Placed = Vec<(u64, Vec<u8>)>;
+
+fn minidump(machine: Machine, version: u32) -> (Vec<u8>, Memory, Placed) {
     let (base, direct) = match machine {
         Machine::Amd64 => (0xffff_ffff_8000_0000, (0xffff_f800_0000_0000, 0xffff_fc00_0000_0000, 0)),
         Machine::Arm64 => (0xffff_0000_0000_0000, (0xffff_a000_0000_0000, 0xffff_b000_0000_0000, 0x10_0000)),
