@@ -2,7 +2,7 @@
 //!
 //! Numbers above 14 and most `si_code` values differ between systems, so nothing else in this crate compares numbers:
 //! it asks here for the name first. Exception codes of Windows and Mach have a sibling module each; they are not signals,
-//! but most are like one, and [`likeness`] says which, so that one set of classifiers serves all systems.
+//! but most are like one, and `likeness` says which, so that one set of classifiers serves all systems.
 
 mod freebsd;
 mod illumos;
