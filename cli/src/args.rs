@@ -119,6 +119,12 @@ pub struct SymbolArgs {
     /// Ask this server for Breakpad symbol files (NAME/ID/NAME.sym) of modules without debug information (repeatable).
     #[arg(long, value_name = "URL")]
     pub symbol_server: Vec<String>,
+    /// Where indexes of debug files and downloads are kept, instead of $XDG_CACHE_HOME/postfault.
+    #[arg(long, value_name = "DIR")]
+    pub cache_dir: Option<PathBuf>,
+    /// Neither use nor write indexes of debug files.
+    #[arg(long)]
+    pub no_cache: bool,
     /// Prefix for all paths that the source names.
     #[arg(long, value_name = "DIR")]
     pub sysroot: Option<PathBuf>,

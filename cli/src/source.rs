@@ -3,7 +3,7 @@
 use crate::args::{SourceArgs, SymbolArgs, TakeArgs, Threads};
 use crate::failure::Failure;
 use capture::{Plan, Profile, ThreadChoice};
-use debuginfo::Locator;
+use debuginfo::{Cache, Locator};
 use evidence::Target;
 use platform::input::{Input, Kind, Options};
 use platform::{elfcore, minidump};
@@ -88,7 +88,12 @@ pub fn locator(symbols: &SymbolArgs, target: &dyn Target) -> Locator {
             Vec::new()
         },
         symbol_servers: symbols.symbol_server.clone(),
-        cache: None,
+        cache: symbols.cache_dir.clone(),
+        index: if symbols.no_cache {
+            None
+        } else {
+            symbols.cache_dir.clone().or_else(Cache::users_folder).map(|folder| Cache::new(&folder))
+        },
         system: None,
         root: target.identity().root.clone(),
     }

@@ -20,6 +20,7 @@
 )]
 
 mod build_id;
+mod cache;
 pub mod cfi;
 pub mod ctf;
 mod debug_info;
@@ -41,6 +42,7 @@ pub mod symbols;
 pub mod types;
 
 pub use build_id::BuildId;
+pub use cache::{Cache, LIMIT_CACHE};
 pub use debug_info::DebugInfo;
 pub use error::Error;
 pub use images::{Backed, Module, Modules};

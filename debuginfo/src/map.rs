@@ -22,6 +22,11 @@ impl FileBytes {
         Ok(Self::Mapped(map))
     }
 
+    /// Whether they come from a file.
+    pub(crate) const fn is_mapped(&self) -> bool {
+        matches!(self, Self::Mapped(_))
+    }
+
     /// Lets go of the pages that hold `part` of the file, which come back from the file when it is read again: so that
     /// reading much of a large file here and there does not keep all of it in memory.
     pub(crate) fn release(&self, part: &[u8]) {

@@ -80,9 +80,15 @@ impl<'m> Dwarf<'m> {
         if file.section(".debug_info").is_none_or(crate::elf::Section::is_nobits) {
             return Ok(None);
         }
-        let mut sections = load_sections(file, |id| Some(id.name()))?;
+        for file in [Some(file), module.supplementary()].into_iter().flatten() {
+            if let Some(cache) = module.cache() {
+                file.keep_in(cache);
+            }
+            file.unpack();
+        }
+        let mut sections = load_sections(file, wanted)?;
         if let Some(alternate) = module.supplementary() {
-            sections.set_sup(load_sections(alternate, |id| Some(id.name()))?);
+            sections.set_sup(load_sections(alternate, wanted)?);
         }
         let executable = |s: &crate::elf::Section| s.flags() & EXECUTABLE_SECTION == EXECUTABLE_SECTION;
         Ok(Some(Self {
@@ -156,6 +162,14 @@ impl<'m> Dwarf<'m> {
 
 /// `SHF_ALLOC` and `SHF_EXECINSTR`.
 const EXECUTABLE_SECTION: u64 = 0x2 | 0x4;
+
+/// The sections that are read; macros are not, and decompressing them would take as long as the lines.
+fn wanted(id: SectionId) -> Option<&'static str> {
+    match id {
+        SectionId::DebugMacro | SectionId::DebugMacinfo => None,
+        other => Some(other.name()),
+    }
+}
 
 /// Loads the sections that `name` has a name for.
 fn load_sections(

@@ -8,8 +8,9 @@
 use super::ranges::{LIMIT_DIE_RANGES, Pcs, RangeMap};
 use super::unit::Root;
 use super::{Dwarf, abbreviations, gdb_index};
+use crate::cache::bytes_to_numbers;
 use crate::parallel::parallel;
-use evidence::Svma;
+use evidence::{Svma, ToU64 as _, ToUsize as _};
 use gimli::{DebugInfoOffset, Section as _};
 use std::collections::HashSet;
 use std::ops::Range;
@@ -38,6 +39,18 @@ pub(crate) struct UnitMap {
     scanned: OnceLock<Map>,
     /// All units, for addresses of which an index told a lie.
     everything: OnceLock<Map>,
+}
+
+/// The ranges that a cache entry states; `None` unless each could be one of a `.debug_info` of `size` bytes.
+fn ranges_of(entry: &[u8], size: usize) -> Option<Vec<(Range<u64>, usize)>> {
+    let numbers: Vec<u64> = bytes_to_numbers(entry)?.collect();
+    let (triples, rest) = numbers.as_chunks::<3>();
+    if !rest.is_empty() || triples.len() > LIMIT_UNIT_RANGES {
+        return None;
+    }
+    let range =
+        |[start, end, unit]: &[u64; 3]| (start < end && *unit < size.to_u64()).then(|| (*start..*end, unit.to_usize()));
+    triples.iter().map(range).collect()
 }
 
 impl<'m> Dwarf<'m> {
@@ -105,21 +118,36 @@ impl<'m> Dwarf<'m> {
     fn scanned(&self) -> &Map {
         self.map.scanned.get_or_init(|| {
             let named = &self.indexed().1;
-            let rest: Vec<_> = self.unit_offsets().iter().copied().filter(|u| !named.contains(u)).collect();
-            self.scan(&rest)
+            self.kept("units-unnamed", |unit| !named.contains(&unit))
         })
     }
 
     fn everything(&self) -> &Map {
         self.map.everything.get_or_init(|| {
             let named = &self.indexed().1;
-            let rest: Vec<_> = self.unit_offsets().iter().copied().filter(|u| named.contains(u)).collect();
-            self.scan(&rest)
+            self.kept("units-named", |unit| named.contains(&unit))
         })
     }
 
+    /// The ranges of all units that `wanted` says: out of the cache, else by a scan, which then goes into the cache.
+    fn kept(&self, what: &str, wanted: impl Fn(usize) -> bool) -> Map {
+        let size = self.sections.debug_info.reader().len();
+        let cache = self.file.cache().filter(|(cache, _)| size.to_u64() >= cache.smallest);
+        let known = cache.and_then(|(cache, subject)| ranges_of(&cache.load(subject, what)?, size));
+        RangeMap::new(known.unwrap_or_else(|| {
+            let units: Vec<_> = self.unit_offsets().iter().copied().filter(|u| wanted(*u)).collect();
+            let found = self.scan(&units);
+            if let Some((cache, subject)) = cache {
+                let numbers: Vec<u64> =
+                    found.iter().flat_map(|(range, unit)| [range.start, range.end, unit.to_u64()]).collect();
+                cache.keep_numbers(subject, what, &numbers);
+            }
+            found
+        }))
+    }
+
     /// The ranges of the root DIEs of `units`.
-    fn scan(&self, units: &[usize]) -> Map {
+    fn scan(&self, units: &[usize]) -> Vec<(Range<u64>, usize)> {
         let steps = AtomicU64::new(0);
         let pieces: Vec<&[usize]> = units.chunks(UNITS_PER_STEP).collect();
         let mut found = parallel(&pieces, |some| {
@@ -140,7 +168,7 @@ impl<'m> Dwarf<'m> {
         })
         .concat();
         found.truncate(LIMIT_UNIT_RANGES);
-        RangeMap::new(found)
+        found
     }
 
     fn root_ranges(

@@ -70,6 +70,7 @@ impl ElfFile {
             tls: range(elf::PT_TLS),
             sections: Vec::new(),
             build_id,
+            cache: std::sync::OnceLock::new(),
             relocated_by: slide,
         })
     }

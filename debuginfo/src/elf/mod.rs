@@ -6,6 +6,7 @@ mod program;
 mod relocatable;
 mod sections;
 
+use crate::cache::{Cache, Subject};
 use crate::{BuildId, Error, map::FileBytes};
 use evidence::{Arch, Svma, ToU64};
 use object::elf;
@@ -17,6 +18,7 @@ pub use sections::Section;
 use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 /// A loadable segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +53,7 @@ pub struct ElfFile {
     sections: Vec<Section>,
     build_id: Option<BuildId>,
     relocated_by: u64,
+    cache: OnceLock<(Cache, Subject)>,
 }
 
 impl ElfFile {
@@ -166,6 +169,7 @@ impl ElfFile {
             // A separate debug file's PT_NOTE points at contents that were dropped: its section header is right.
             build_id: section_build_id.or(build_id),
             relocated_by: 0,
+            cache: OnceLock::new(),
             path,
             bytes,
         })
@@ -186,6 +190,28 @@ impl ElfFile {
     /// Lets go of the memory behind `part` of the file, which is read from disk again when needed.
     pub(crate) fn release(&self, part: &[u8]) {
         self.bytes.release(part);
+        self.sections.iter().for_each(|s| s.release(part));
+    }
+
+    /// What is found out about this file is kept in `cache`. A file without a build-id, or one whose bytes came from
+    /// memory, cannot be told from others, and nothing is.
+    pub(crate) fn keep_in(&self, cache: &Cache) {
+        let Some(build_id) = self.build_id.clone().filter(|_| self.bytes.is_mapped()) else { return };
+        let shape = sections::shape(&self.sections);
+        self.cache.get_or_init(|| (cache.clone(), Subject { build_id, size: self.size(), shape }));
+    }
+
+    /// The cache, and what this file is called in it.
+    pub(crate) fn cache(&self) -> Option<&(Cache, Subject)> {
+        self.cache.get()
+    }
+
+    /// Decompresses all debug sections that need it, at the same time.
+    pub(crate) fn unpack(&self) {
+        let mut packed: Vec<&Section> = self.sections.iter().filter(|s| s.is_packed_debug()).collect();
+        packed.sort_by_key(|s| std::cmp::Reverse(s.size()));
+        // The error is met again by whoever wants the section.
+        crate::parallel::parallel(&packed, |section| drop(section.data(self)));
     }
 
     /// Lets go of the memory behind its symbol tables and their names.

@@ -1,16 +1,23 @@
 //! Section headers and their contents, decompressed on first use.
+//!
+//! What is decompressed goes into the cache if there is one, and is mapped from there: so it takes memory only as it is
+//! read, and the next run has it at once.
 
 use super::ElfFile;
+use crate::cache::Kept;
 use crate::{BuildId, Error};
 use evidence::{Svma, ToU64, ToUsize};
 use object::elf;
 use object::read::elf::{CompressionHeader, FileHeader, SectionHeader};
 use object::{Endianness, ReadRef as _};
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::sync::OnceLock;
 
 /// Largest section we decompress: twice the size of the largest `.debug_info` seen (Chromium's, 2.6 GB of DWARF in all).
 pub const LIMIT_DECOMPRESSED: u64 = 4 << 30;
+
+/// Debug sections that nothing here reads.
+const UNUSED: [&str; 4] = ["debug_macro", "debug_macinfo", "debug_pub", "debug_gdb_scripts"];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Compression {
@@ -33,7 +40,14 @@ pub struct Section {
     /// Bytes of the compression header before the stream.
     compression_header: u64,
     uncompressed_size: u64,
-    decompressed: OnceLock<Result<Box<[u8]>, String>>,
+    decompressed: OnceLock<Result<Unpacked, String>>,
+}
+
+/// Decompressed contents.
+#[derive(Debug)]
+enum Unpacked {
+    Memory(Box<[u8]>),
+    Kept(Kept),
 }
 
 impl Section {
@@ -101,33 +115,72 @@ impl Section {
             return Ok(Some(raw));
         }
         let stream = raw.get(self.compression_header.to_usize()..).unwrap_or_default();
-        let result = self.decompressed.get_or_init(|| self.decompress(stream));
+        let result = self.decompressed.get_or_init(|| self.decompress(stream, file));
         match result {
-            Ok(bytes) => Ok(Some(bytes)),
+            Ok(Unpacked::Memory(bytes)) => Ok(Some(bytes)),
+            Ok(Unpacked::Kept(kept)) => Ok(Some(kept)),
             Err(why) => Err(bad("a compressed section", format!("{}: {why}", self.name))),
         }
     }
 
-    fn decompress(&self, stream: &[u8]) -> Result<Box<[u8]>, String> {
-        if self.uncompressed_size > LIMIT_DECOMPRESSED {
-            return Err(format!(
-                "claims {} bytes, more than the limit of {LIMIT_DECOMPRESSED}",
-                self.uncompressed_size
-            ));
+    fn decompress(&self, stream: &[u8], file: &ElfFile) -> Result<Unpacked, String> {
+        let size = self.uncompressed_size;
+        if size > LIMIT_DECOMPRESSED {
+            return Err(format!("claims {size} bytes, more than the limit of {LIMIT_DECOMPRESSED}"));
+        }
+        if let Some((cache, subject)) = file.cache().filter(|(cache, _)| size >= cache.smallest) {
+            let what = self.name.trim_start_matches('.');
+            let kept = cache.load_large(subject, what).filter(|kept| kept.len().to_u64() == size);
+            let write = |out: &mut dyn io::Write| io::copy(&mut self.unpacked(stream)?, out).map(drop);
+            // A cache that cannot be written, and a damaged stream, are both found out by doing without.
+            if let Some(kept) = kept.or_else(|| cache.fill(subject, what, size, write).ok()) {
+                file.release(stream);
+                return Ok(Unpacked::Kept(kept));
+            }
         }
         let mut bytes = Vec::new();
-        // One byte more than promised, to notice streams that hold more.
-        let most = self.uncompressed_size.saturating_add(1);
-        let read = match self.compression {
-            Compression::Zlib => flate2::read::ZlibDecoder::new(stream).take(most).read_to_end(&mut bytes),
-            _ => zstd::stream::read::Decoder::new(stream).and_then(|d| d.take(most).read_to_end(&mut bytes)),
-        };
-        read.map_err(|e| e.to_string())?;
-        if bytes.len().to_u64() != self.uncompressed_size {
-            return Err(format!("promised {} bytes, gave {}", self.uncompressed_size, bytes.len()));
+        self.unpacked(stream).and_then(|mut s| s.read_to_end(&mut bytes)).map_err(|e| e.to_string())?;
+        if bytes.len().to_u64() != size {
+            return Err(format!("promised {size} bytes, gave {}", bytes.len()));
         }
-        Ok(bytes.into())
+        file.release(stream);
+        Ok(Unpacked::Memory(bytes.into()))
     }
+
+    /// What the stream holds: one byte more than promised at most, to notice streams that hold more.
+    fn unpacked<'s>(&self, stream: &'s [u8]) -> io::Result<Box<dyn io::Read + 's>> {
+        let most = self.uncompressed_size.saturating_add(1);
+        Ok(match self.compression {
+            Compression::Zlib => Box::new(flate2::read::ZlibDecoder::new(stream).take(most)),
+            _ => Box::new(zstd::stream::read::Decoder::new(stream)?.take(most)),
+        })
+    }
+
+    /// Whether it is a compressed section of debug information.
+    pub(super) fn is_packed_debug(&self) -> bool {
+        self.compression != Compression::None
+            && (self.name.starts_with(".debug_") || self.name.starts_with(".zdebug_"))
+            && !UNUSED.iter().any(|unused| self.name.contains(unused))
+    }
+
+    /// Lets go of the memory behind `part` if it is one of the decompressed contents and can be had again.
+    pub(super) fn release(&self, part: &[u8]) {
+        if let Some(Ok(Unpacked::Kept(kept))) = self.decompressed.get() {
+            kept.release(part);
+        }
+    }
+}
+
+/// A number that tells files of different sections apart.
+pub(super) fn shape(sections: &[Section]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    for s in sections {
+        hasher.update(s.name.as_bytes());
+        for number in [s.file_offset, s.file_size, s.uncompressed_size, s.address.0, s.flags] {
+            hasher.update(&number.to_le_bytes());
+        }
+    }
+    hasher.finalize()
 }
 
 /// Reads the section table; a damaged one yields what can be read of it.

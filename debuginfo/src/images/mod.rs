@@ -15,7 +15,7 @@ use crate::elf::ElfFile;
 use crate::kernel::Orc;
 use crate::locate::{Separate, Store, StoreKey, Supplementary};
 use crate::symbols::SymbolTable;
-use crate::{BuildId, Locator, SymFile};
+use crate::{BuildId, Cache, Locator, SymFile};
 pub use backed::Backed;
 pub use code::CodeAt;
 use code::CodeMap;
@@ -94,6 +94,11 @@ impl Module {
             late: Doubts::new(),
             split: SplitFiles::new(locator),
         }
+    }
+
+    /// Where what is found out about its files is kept.
+    pub(crate) fn cache(&self) -> Option<&Cache> {
+        self.locator.index.as_ref()
     }
 
     /// The addresses it spans.

@@ -38,14 +38,6 @@ impl Artefact {
     }
 }
 
-/// The user's cache folder: `$POSTFAULT_CACHE`, `$XDG_CACHE_HOME/postfault` or `~/.cache/postfault`.
-pub(super) fn cache() -> Option<PathBuf> {
-    let variable = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
-    variable("POSTFAULT_CACHE")
-        .or_else(|| variable("XDG_CACHE_HOME").map(|d| d.join("postfault")))
-        .or_else(|| variable("HOME").map(|d| d.join(".cache/postfault")))
-}
-
 /// Asks the cache, then the servers, for a file.
 pub(crate) fn fetch(
     locator: &Locator,
@@ -57,7 +49,7 @@ pub(crate) fn fetch(
     if locator.debuginfod.is_empty() {
         return None;
     }
-    let folder = locator.cache.clone().or_else(cache)?.join("debuginfod").join(id.to_string());
+    let folder = locator.cache.clone().or_else(crate::Cache::users_folder)?.join("debuginfod").join(id.to_string());
     let kept = folder.join(artefact.word());
     if let Some(file) = verified(&kept, id) {
         searched.push((kept, Outcome::Used));

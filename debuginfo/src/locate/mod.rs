@@ -6,9 +6,9 @@ mod judge;
 mod separate;
 mod store;
 
-use crate::BuildId;
 use crate::elf::ElfFile;
 use crate::images::Outcome;
+use crate::{BuildId, Cache};
 pub(crate) use alternate::Supplementary;
 use evidence::Doubts;
 pub(crate) use judge::{debug_package, judge};
@@ -34,6 +34,8 @@ pub struct Locator {
     pub symbol_servers: Vec<String>,
     /// Where downloads are kept; `None`: `$POSTFAULT_CACHE`, `$XDG_CACHE_HOME/postfault` or `~/.cache/postfault`.
     pub cache: Option<PathBuf>,
+    /// Where what a slow way found out about a debug file is kept for the next run; `None`: nowhere.
+    pub index: Option<Cache>,
     /// Where the system keeps debug files; `None`: `/usr/lib/debug`.
     pub system: Option<PathBuf>,
     /// The target's own root directory (`/proc/PID/root`).

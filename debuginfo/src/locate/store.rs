@@ -133,7 +133,7 @@ impl Store {
         if locator.symbol_servers.is_empty() {
             return;
         }
-        let Some(cache) = locator.cache.clone().or_else(debuginfod::cache) else { return };
+        let Some(cache) = locator.cache.clone().or_else(crate::Cache::users_folder) else { return };
         let folder = cache.join("symbols").join(&key.name).join(&key.id);
         let kept = folder.join(key.file_name());
         if kept.exists() && self.try_file(&kept, key, doubts) {

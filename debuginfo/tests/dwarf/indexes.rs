@@ -1,6 +1,7 @@
 //! Whatever index a file has, complete, partial, wrong or none, an address means the same.
 
-use crate::peers::{assert_same, ours, sample};
+use crate::peers::{assert_same, ours, ours_with, sample};
+use debuginfo::{Cache, Locator};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use testdata::victims;
@@ -111,5 +112,56 @@ fn aranges_of_some_units_do_not_hide_the_others() {
     assert_same("partial .debug_aranges", &pcs, &crate::peers::gdb(&program, &pcs), &found);
     for name in ["work_first", "work_second", "outer_second", "main"] {
         assert!(found.iter().flatten().any(|(function, ..)| function == name), "{name} is found");
+    }
+}
+
+/// Without a cache, with an empty one, a full one, and with entries that were damaged in every way.
+#[test]
+fn the_cache_changes_no_answer() {
+    let program = victims::build("containers", "gcc-O2").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    // Every tenth address is one that no unit knows: all of them are scanned for those.
+    let mut pcs = sample(&program, 100);
+    for pc in pcs.iter_mut().step_by(10) {
+        *pc = 1;
+    }
+    let expected = ours(&program, &pcs);
+    for how in ["none", "zlib", "zlib-gnu", "zstd"] {
+        let packed = copy(&program, folder.path(), how);
+        if !run(folder.path(), "objcopy", &["-R", ".debug_aranges", &format!("--compress-debug-sections={how}"), how]) {
+            return;
+        }
+        let home = folder.path().join(format!("cache-{how}"));
+        let locator = Locator { index: Some(Cache { smallest: 0, ..Cache::new(&home) }), ..Locator::default() };
+        let check = |what: &str| {
+            assert_same(&format!("{how}, {what}"), &pcs, &expected, &ours_with(&packed, &pcs, &locator));
+            let list = std::fs::read_dir(home.join("index")).unwrap();
+            let mut entries: Vec<PathBuf> = list.map(|e| e.unwrap().path()).collect();
+            entries.sort();
+            entries
+        };
+        let entries = check("empty cache");
+        let kept = |what: &str| entries.iter().any(|e| e.to_str().unwrap().ends_with(what));
+        assert!(kept("units-unnamed"), "{entries:?}");
+        assert!(how == "none" || (kept("debug_info") && kept("debug_str")), "{entries:?}");
+        assert_eq!(check("full cache"), entries);
+        for damage in if how == "zlib-gnu" || how == "zstd" { 0..0 } else { 0..4 } {
+            for (n, entry) in entries.iter().enumerate() {
+                let mut bytes = std::fs::read(entry).unwrap();
+                match damage {
+                    0 => bytes.iter_mut().skip(4096).step_by(100).for_each(|b| *b ^= 0xff),
+                    1 => bytes.truncate(bytes.len() / 2),
+                    2 => bytes = std::fs::read(&entries[(n + 1) % entries.len()]).unwrap(),
+                    _ => bytes.fill(0xff),
+                }
+                // As another process would: what is mapped somewhere is not changed.
+                std::fs::remove_file(entry).unwrap();
+                std::fs::write(entry, bytes).unwrap();
+            }
+            assert_eq!(check(&format!("damage {damage}")), entries);
+        }
+        std::fs::remove_dir_all(&home).unwrap();
+        std::fs::write(&home, "no folder").unwrap();
+        assert_same(how, &pcs, &expected, &ours_with(&packed, &pcs, &locator));
     }
 }

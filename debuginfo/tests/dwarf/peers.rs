@@ -89,9 +89,19 @@ pub fn ours(program: &Path, pcs: &[u64]) -> Vec<Frames> {
 
 /// Our answer for each address, and what was found wrong.
 pub fn ours_and_doubts(program: &Path, pcs: &[u64]) -> (Vec<Frames>, Vec<Doubt>) {
-    let modules = open(program);
+    answers(&open(program), pcs)
+}
+
+/// Our answer for each address, with what `locator` says.
+pub fn ours_with(program: &Path, pcs: &[u64], locator: &Locator) -> Vec<Frames> {
+    let (frames, doubts) = answers(&open_with(program, locator), pcs);
+    assert_eq!(doubts, [], "nothing is wrong with {}", program.display());
+    frames
+}
+
+fn answers(modules: &Modules, pcs: &[u64]) -> (Vec<Frames>, Vec<Doubt>) {
     let doubts = Doubts::new();
-    let info = DebugInfo::new(&modules, &doubts);
+    let info = DebugInfo::new(modules, &doubts);
     let all: Vec<(usize, Svma)> = pcs.iter().map(|pc| (0, Svma(*pc))).collect();
     let frames = info.resolve_batch(&all);
     let frames = frames
@@ -112,14 +122,17 @@ pub fn ours_and_doubts(program: &Path, pcs: &[u64]) -> (Vec<Frames>, Vec<Doubt>)
 
 /// The program with the separate debug file or dwz alternate beside it, if there is one.
 pub fn open(program: &Path) -> Modules {
+    open_with(program, &Locator::default())
+}
+
+fn open_with(program: &Path, locator: &Locator) -> Modules {
     let folder = program.parent().unwrap();
     let mut debug = Some(program.with_extension("debug")).filter(|p| p.is_file());
     for entry in std::fs::read_dir(folder.join("symbols/.build-id")).into_iter().flatten().flatten() {
         debug = std::fs::read_dir(entry.path()).unwrap().next().map(|e| e.unwrap().path());
     }
     let alternate = Some(folder.join("common.alt")).filter(|p| p.is_file());
-    Modules::of_file(program, debug.as_deref(), alternate.as_deref(), &Locator::default())
-        .expect("the program is an ELF file")
+    Modules::of_file(program, debug.as_deref(), alternate.as_deref(), locator).expect("the program is an ELF file")
 }
 
 fn base(path: &str) -> String {
