@@ -256,20 +256,24 @@ fn a_large_file_is_not_read_whole_for_one_stack() {
     let path = folder.path().join("big.sym");
     let functions = synthetic(&path, megabytes << 20);
 
-    let begun = std::time::Instant::now();
-    let sym = SymFile::open(&path).unwrap();
-    for n in 0..60 {
-        let f = n * 7919 % functions;
-        let at = f * 0x100 + 0x1a;
-        let frames = sym.resolve(at, 0);
-        let [inlined, function] = frames.as_slice() else { panic!("{frames:?}") };
-        assert_eq!(inlined.function.as_deref(), Some(format!("inlined_{}()", f % 1000).as_str()));
-        assert_eq!(inlined.file.as_deref(), Some(format!("src/{}.cc", (f + 2) % 1000).as_str()));
-        assert_eq!(function.function.as_deref(), Some(format!("function_number_{f}(int, char const*)").as_str()));
-        assert_eq!(function.line, Some((f % 900 + 1) as u32));
-        assert_eq!(sym.cfi_at(at).unwrap().rule(".cfa"), Some("$rsp 16 +"));
-    }
-    let one_stack = begun.elapsed();
+    // The best of some: on a busy machine others take their share of any one.
+    let once = || {
+        let begun = std::time::Instant::now();
+        let sym = SymFile::open(&path).unwrap();
+        for n in 0..60 {
+            let f = n * 7919 % functions;
+            let at = f * 0x100 + 0x1a;
+            let frames = sym.resolve(at, 0);
+            let [inlined, function] = frames.as_slice() else { panic!("{frames:?}") };
+            assert_eq!(inlined.function.as_deref(), Some(format!("inlined_{}()", f % 1000).as_str()));
+            assert_eq!(inlined.file.as_deref(), Some(format!("src/{}.cc", (f + 2) % 1000).as_str()));
+            assert_eq!(function.function.as_deref(), Some(format!("function_number_{f}(int, char const*)").as_str()));
+            assert_eq!(function.line, Some((f % 900 + 1) as u32));
+            assert_eq!(sym.cfi_at(at).unwrap().rule(".cfa"), Some("$rsp 16 +"));
+        }
+        begun.elapsed()
+    };
+    let one_stack = (0..7).map(|_| once()).min().unwrap();
 
     // A question that only an index of everything answers.
     let begun = std::time::Instant::now();
