@@ -7,8 +7,9 @@ set -eu
 victims="gcc g++ gcc-multilib g++-multilib clang lld llvm libc++-dev libc++abi-dev libc6-dev libc6-dbg"
 # What takes debug information apart, moves and compresses it.
 tools="binutils dwz xz-utils zstd elfutils file procps time"
-# The peers of `postfault cross-check` (the third, eu-stack, is part of elfutils).
-peers="gdb lldb"
+# The peers of `postfault cross-check` (the third, eu-stack, is part of elfutils). Debian 12's default lldb, 14, cannot
+# load its own Python module.
+peers="gdb lldb-19"
 # What building the workspace itself needs.
 build="ca-certificates curl git make pkg-config"
 packages="$victims $tools $peers $build"

@@ -20,6 +20,8 @@ pub(super) struct Document<'v> {
     findings: Vec<Finding<'v>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     fingerprint: Option<Fingerprint<'v>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tasks: Vec<Task<'v>>,
     log: Vec<Log<'v>>,
     doubts: Vec<Doubt<'v>>,
     attributes: Vec<Attribute<'v>>,
@@ -39,6 +41,7 @@ impl<'v> Document<'v> {
             modules: Modules(&s.modules),
             findings: s.findings.iter().enumerate().map(|(row, f)| Finding::new(s, row, f)).collect(),
             fingerprint: s.fingerprint.as_ref().map(|f| Fingerprint { value: &f.value, frames: &f.frames }),
+            tasks: s.tasks.iter().map(Task::new).collect(),
             log: s.log.iter().map(|l| Log { time: l.time_ns, level: l.level.as_deref(), text: &l.text }).collect(),
             doubts: s
                 .doubts
@@ -129,6 +132,41 @@ impl<'v> Event<'v> {
             access: e.access.as_deref().unwrap_or("unknown"),
             sender_pid: e.sender_pid,
             message: e.message.as_deref(),
+        }
+    }
+}
+
+/// A kernel's task.
+#[derive(Serialize)]
+struct Task<'v> {
+    id: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pid: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parent_pid: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    address: Option<Hex>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'v str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state: Option<&'v str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cpu: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resident: Option<u64>,
+}
+
+impl<'v> Task<'v> {
+    fn new(t: &'v schema::Task) -> Self {
+        Self {
+            id: t.id,
+            pid: t.pid,
+            parent_pid: t.parent_pid,
+            address: t.address.map(Hex),
+            name: t.name.as_deref(),
+            state: t.state.as_deref(),
+            cpu: t.cpu,
+            resident: t.resident,
         }
     }
 }

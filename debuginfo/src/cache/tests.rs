@@ -1,3 +1,5 @@
+//! Entries that are good, entries that are not, and room that is made.
+
 use super::*;
 
 fn subject(n: u8) -> Subject {
