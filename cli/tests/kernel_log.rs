@@ -35,5 +35,5 @@ fn a_text_without_a_report_says_so() {
     run(&["bt", "--log", arg(&file)], 0);
     run(&["bt", "--log", arg(&file), "--strict"], 1);
     run(&["bt", "--log", arg(&folder.path().join("missing"))], 3);
-    run(&["symbols", "--log", arg(&file)], 3);
+    run(&["cross-check", "--log", arg(&file)], 2);
 }
