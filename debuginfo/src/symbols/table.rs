@@ -123,7 +123,8 @@ impl<'m> Found<'m> {
                 start: found.value,
                 size: found.size,
                 name: without_version(found.name),
-                global: binding != 0,
+                // An IFUNC symbol is another name of its resolver; the resolver's own name says what the code is.
+                global: binding != 0 && elf::SymbolType(kind) != elf::STT_GNU_IFUNC,
                 stub: false,
             };
             if is_code(file, usize::from(found.section), found.value) {
