@@ -86,9 +86,11 @@ fn the_checksum_program_verifies_itself() {
 /// A backtrace of a core by somebody else's debugger.
 fn backtrace(form: &str, program: &Path, core: &Path) -> (String, String) {
     let folder = format!("set debug-file-directory {}", victims::separate_debug_dir(program).display());
-    // gdb 13.1 dies of SIGSEGV on a DWARF 5 package file (index version 5); lldb 14 reads it.
+    // gdb 13.1 dies of SIGSEGV on a DWARF 5 package file (index version 5); lldb 14 and 19 read it.
     let output = if form == "clang-split-dwp" {
-        Command::new("lldb").args(["--batch", "--no-lldbinit", "-o", "bt", "-c"]).args([core, program]).output()
+        let runs = |name: &&str| Command::new(name).arg("--version").output().is_ok_and(|o| o.status.success());
+        let lldb = ["lldb-19", "lldb"].into_iter().find(runs).expect("lldb is installed");
+        Command::new(lldb).args(["--batch", "--no-lldbinit", "-o", "bt", "-c"]).args([core, program]).output()
     } else {
         Command::new("gdb")
             .args(["-nx", "-batch", "-iex", "set debuginfod enabled off", "-iex", &folder, "-ex", "bt"])

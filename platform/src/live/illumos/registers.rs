@@ -44,7 +44,9 @@ mod tests {
         for (from, to) in BOTH {
             let wide = register_name(Arch::X86_64, Register(from)).unwrap();
             let narrow = register_name(Arch::X86, Register(to)).unwrap();
-            assert_eq!(wide.trim_start_matches('r'), narrow.trim_start_matches('e'), "{from}");
+            // `es` begins with the letter that wide names have in front on i386.
+            let same = wide == narrow || wide.trim_start_matches('r') == narrow.trim_start_matches('e');
+            assert!(same, "{from}: {wide} and {narrow}");
         }
     }
 }
