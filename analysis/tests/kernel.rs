@@ -230,6 +230,20 @@ fn other_systems() {
 }
 
 #[test]
+fn what_programs_write_is_no_report() {
+    for line in [
+        "app[12]: NULL pointer dereference in main",
+        "myapp[12]: closes issue [#12]",
+        "logger: they say soft lockup - CPU#1 stuck",
+        "note: hard LOCKUP, detected stalls on CPUs/tasks, NMI backtrace for cpu 1",
+        "shell: who invoked oom-killer",
+    ] {
+        let snapshot = judge(&format!("[    1.000000] {line}\n"));
+        assert!(snapshot.findings.is_empty(), "{line}: {:?}", snapshot.findings);
+    }
+}
+
+#[test]
 fn a_healthy_log_has_no_finding() {
     let snapshot = judge("[    0.000000] Linux version 6.1.0\n[    1.000000] systemd[1]: Started.\n");
     assert!(snapshot.findings.is_empty() && snapshot.fingerprint.is_none());

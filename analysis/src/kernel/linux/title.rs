@@ -13,9 +13,36 @@ pub(super) fn title(line: &str) -> Option<Kind> {
     oops(line).or_else(|| checker(line)).or_else(|| watchdog(line)).or_else(|| end(line))
 }
 
+/// How the lines of exceptions begin (`die()` and its callers).
+const DYING: [&str; 20] = [
+    "Oops",
+    "Internal error",
+    "divide error",
+    "invalid opcode",
+    "double fault",
+    "stack segment",
+    "segment not present",
+    "invalid TSS",
+    "stack guard page",
+    "kernel stack overflow (page fault)",
+    "kernel stack overflow (double-fault)",
+    "control protection fault",
+    "alignment check",
+    "bounds",
+    "overflow",
+    "int3",
+    "simd exception",
+    "fpu exception",
+    "coprocessor segment overrun",
+    "BUG",
+];
+
+/// What stands before a watchdog's words.
+const LOCKUPS: [&str; 3] = ["watchdog: ", "NMI watchdog: ", ""];
+
 fn oops(line: &str) -> Option<Kind> {
     let address = |word: &str| after(line, word).and_then(hex_at);
-    let null = line.contains("NULL pointer dereference");
+    let null = line.starts_with("BUG: kernel NULL pointer dereference");
     if null || line.starts_with("BUG: unable to handle ") || line.starts_with("Unable to handle kernel ") {
         return Some(Kind::PageFault(
             address("address: ").or_else(|| address("virtual address ")).or_else(|| address(" at ")),
@@ -27,7 +54,9 @@ fn oops(line: &str) -> Option<Kind> {
     if let Some(place) = line.strip_prefix("kernel BUG at ") {
         return Some(Kind::Bug(place.trim_end_matches('!').to_owned()));
     }
-    if line.contains("stack guard page was hit") || line.starts_with("kernel stack overflow") {
+    if (line.starts_with("BUG: ") && line.contains("stack guard page was hit"))
+        || line.starts_with("kernel stack overflow")
+    {
         return Some(Kind::StackGuard);
     }
     if line.starts_with("Insufficient stack space to handle exception") {
@@ -38,6 +67,10 @@ fn oops(line: &str) -> Option<Kind> {
         return None;
     }
     let first = line.split([':', ',']).next().unwrap_or(line).trim();
+    // Programs write `[#12]` as well: only the words that the kernel dies with count.
+    if !DYING.contains(&first) {
+        return None;
+    }
     Some(match first {
         "divide error" => Kind::Divide,
         "invalid opcode" => Kind::InvalidOpcode,
@@ -63,30 +96,36 @@ fn checker(line: &str) -> Option<Kind> {
 }
 
 fn watchdog(line: &str) -> Option<Kind> {
-    if let Some(rest) = after(line, "soft lockup - CPU#") {
+    let own =
+        |line: &str, words: &str| LOCKUPS.iter().any(|p| line.strip_prefix(p).is_some_and(|l| l.starts_with(words)));
+    if own(line, "BUG: soft lockup - CPU#")
+        && let Some(rest) = after(line, "soft lockup - CPU#")
+    {
         return Some(Kind::SoftLockup(number_at(rest)));
     }
-    if line.contains("hard LOCKUP") {
+    if own(line, "Watchdog detected hard LOCKUP") {
         return Some(Kind::HardLockup(after(line, "cpu ").and_then(number_at)));
     }
     if line.starts_with("INFO: task ") && line.contains(" blocked for more than ") {
         return Some(Kind::HungTask(after(line, "blocked for more than ").and_then(number_at)));
     }
-    if line.contains("self-detected stall on CPU") || line.contains("self-detected expedited stall") {
+    let rcu = line.starts_with("rcu: INFO: rcu") || line.starts_with("INFO: rcu");
+    if rcu && ["self-detected stall on CPU", "self-detected expedited stall"].iter().any(|words| line.contains(words)) {
         return Some(Kind::RcuStall { cpus: Vec::new(), own: true });
     }
-    if line.contains("detected stalls on CPUs/tasks") || line.contains("detected expedited stalls on CPUs/tasks") {
+    let others = ["detected stalls on CPUs/tasks", "detected expedited stalls on CPUs/tasks"];
+    if rcu && others.iter().any(|words| line.contains(words)) {
         // The expedited form names the CPUs on the same line: `{ 1-.... }`.
         let named = after(line, "{").unwrap_or_default();
         let cpus = named.split_whitespace().filter(|w| w.contains('-')).filter_map(number_at).collect();
         return Some(Kind::RcuStall { cpus, own: false });
     }
-    after(line, "NMI backtrace for cpu ").map(|rest| Kind::Backtrace(number_at(rest)))
+    line.strip_prefix("NMI backtrace for cpu ").map(|rest| Kind::Backtrace(number_at(rest)))
 }
 
 fn end(line: &str) -> Option<Kind> {
     if let Some(message) = line.strip_prefix("Kernel panic - not syncing: ") {
         return Some(Kind::Panic(message.trim().to_owned()));
     }
-    (line.contains("invoked oom-killer")).then(|| Kind::Oom(line.to_owned()))
+    line.contains(" invoked oom-killer: ").then(|| Kind::Oom(line.to_owned()))
 }

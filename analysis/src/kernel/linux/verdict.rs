@@ -59,10 +59,10 @@ pub(crate) fn judge(snapshot: &Snapshot, reports: &[Report]) -> Vec<Verdict> {
     } else if cause.is_oops() {
         let task = cause.task().unwrap_or_else(|| "its task".to_owned());
         let blame = blame(snapshot, cause, false);
-        let draft = Draft { class: "kernel-oops", confidence: 0.9, severity: "error" };
+        let draft = Draft { class: "kernel-oops", confidence: 0.8, severity: "error" };
         verdicts.push(
             draft_of(snapshot, &draft, &blame)
-                .text(format!("the kernel went on after the oops; {task} was killed"))
+                .text(format!("the log shows no panic after the oops: the kernel may have gone on, with {task} killed"))
                 .because(format!("log: {}", cause.title))
                 .because("no panic follows in the log"),
         );
