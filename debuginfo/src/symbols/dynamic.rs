@@ -3,7 +3,7 @@
 //! Sources: gABI chapter 5, "Dynamic Section"; the count of symbols, which no tag states, from `DT_HASH` (its second
 //! word) or from `DT_GNU_HASH` (the last chain; GNU binutils `elflink.c`).
 
-use super::table::{Found, raw};
+use super::table::{Raw, raw};
 use crate::elf::ElfFile;
 use evidence::{Svma, ToUsize, bytes};
 
@@ -34,14 +34,14 @@ pub(crate) fn entries(file: &ElfFile) -> Vec<(u64, u64)> {
     list
 }
 
-/// Adds the exported symbols.
-pub(super) fn read<'m>(file: &'m ElfFile, found: &mut Found<'m>) {
+/// The table of the exported symbols.
+pub(super) fn read(file: &ElfFile) -> Option<Raw<'_>> {
     let entries = entries(file);
     let get = |tag| entries.iter().find(|(t, _)| *t == tag).map(|(_, v)| *v);
     // glibc's loader replaces the addresses in memory by runtime ones, musl's and the kernel (for the vDSO) do not.
     let slid = |address: u64| address.wrapping_sub(file.relocated_by());
     let at = |address: u64| file.bytes_at(Svma(address)).or_else(|| file.bytes_at(Svma(slid(address))));
-    let (Some(symbols), Some(strings)) = (get(DT_SYMTAB).and_then(at), get(DT_STRTAB).and_then(at)) else { return };
+    let (symbols, strings) = (get(DT_SYMTAB).and_then(at)?, get(DT_STRTAB).and_then(at)?);
     let endian = bytes::Endian::from_big(file.endian() == gimli::RunTimeEndian::Big);
     let size = get(DT_STRSZ).map_or(strings.len(), |s| s.to_usize().min(strings.len()));
     let table = raw(file, symbols, strings.get(..size).unwrap_or_default());
@@ -50,9 +50,8 @@ pub(super) fn read<'m>(file: &'m ElfFile, found: &mut Found<'m>) {
         .and_then(|h| bytes::u32_at(h, 4, endian))
         .map(ToUsize::to_usize)
         .or_else(|| get(DT_GNU_HASH).and_then(at).and_then(|h| count_by_gnu_hash(h, file.address_size(), endian)));
-    let Some(count) = count else { return };
-    let length = count.saturating_mul(table.entry_size()).min(symbols.len());
-    found.read_raw(file, raw(file, symbols.get(..length).unwrap_or_default(), table.strings));
+    let length = count?.saturating_mul(table.entry_size()).min(symbols.len());
+    Some(raw(file, symbols.get(..length).unwrap_or_default(), table.strings))
 }
 
 /// One more than the highest index in any chain.

@@ -5,6 +5,7 @@
 //! out of memory) the dynamic section leads to the exported symbols.
 
 pub(crate) mod dynamic;
+mod layer;
 mod plt;
 mod stated;
 mod table;
@@ -13,10 +14,12 @@ use crate::demangle::demangle;
 use crate::elf::ElfFile;
 use crate::images::{Module, SymbolKind};
 use evidence::Svma;
+use layer::Layer;
 use object::elf;
 pub use stated::{Stated, SymbolTable};
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry as MapEntry;
 use std::ops::Range;
 use std::sync::OnceLock;
 use table::Entry;
@@ -30,15 +33,6 @@ pub struct Symbols<'m> {
     sections: Vec<Range<u64>>,
     kind: SymbolKind,
     by_name: OnceLock<HashMap<&'m [u8], Symbol<'m>>>,
-}
-
-/// The symbols of one file.
-#[derive(Debug)]
-struct Layer<'m> {
-    /// Code, by (address, local before global, name).
-    code: Vec<Entry<'m>>,
-    /// Data, by (address, local before global, name).
-    data: Vec<Entry<'m>>,
 }
 
 /// A symbol.
@@ -72,34 +66,42 @@ fn symbol<'s>(entry: &Entry<'s>, is_function: bool) -> Symbol<'s> {
     Symbol { name, start: Svma(entry.start), size: entry.size, is_function }
 }
 
+/// Of several symbols of one name the last one that is not local counts, else the first.
+fn add<'m>(table: &mut HashMap<&'m [u8], Symbol<'m>>, entry: &Entry<'m>, is_function: bool) {
+    match table.entry(entry.name) {
+        MapEntry::Vacant(place) => {
+            place.insert(symbol(entry, is_function));
+        }
+        MapEntry::Occupied(mut old) if entry.global => {
+            old.insert(symbol(entry, is_function));
+        }
+        MapEntry::Occupied(_) => {}
+    }
+}
+
 impl<'m> Symbols<'m> {
-    /// Reads all tables of a module.
+    /// Finds all tables of a module; they are read when something is asked.
     #[must_use]
     pub(crate) fn load(module: &'m Module) -> Self {
         let (mut layers, mut kind, mut sections) = (Vec::new(), SymbolKind::None, Vec::new());
         let mut full = false;
         if let Some(main) = module.main() {
-            let mut found = table::Found::default();
-            found.read(main, ".dynsym");
-            if found.is_empty() {
-                dynamic::read(main, &mut found);
-            }
-            if !found.is_empty() {
+            let has_any = |raw: &table::Raw<'_>| raw.all().any(|s| s.is_placed() && raw.entry(&s).is_some());
+            let exported = table::section(main, ".dynsym").filter(has_any);
+            let exported = exported.or_else(|| dynamic::read(main).filter(has_any));
+            if exported.is_some() {
                 kind = SymbolKind::Dynsym;
             }
             full = has_symbols(main);
-            found.read(main, ".symtab");
-            plt::read(main, &mut found);
-            layers.push(found.into_layer());
+            let tables = exported.into_iter().chain(table::section(main, ".symtab")).collect();
+            layers.push(Layer::of_file(main, tables));
             sections = code_ranges(main);
         }
         if !full
             && let Some(file) =
                 [module.debug(), module.mini_debug_info()].into_iter().flatten().find(|f| has_symbols(f))
         {
-            let mut found = table::Found::default();
-            found.read(file, ".symtab");
-            layers.push(found.into_layer());
+            layers.push(Layer::of_debug_file(file, table::section(file, ".symtab").into_iter().collect()));
             full = true;
             if sections.is_empty() {
                 sections = code_ranges(file);
@@ -108,13 +110,9 @@ impl<'m> Symbols<'m> {
         if full {
             kind = SymbolKind::Symtab;
         } else if let Some(stated) = module.stated_symbols() {
-            layers.push(stated.layer());
+            layers.push(Layer::of_table(stated.table()));
             sections.push(stated.code().clone());
             kind = stated.kind();
-        }
-        // Reading a table touches every name; later on only a few are wanted.
-        for file in [module.main(), module.debug()].into_iter().flatten() {
-            file.release_symbols();
         }
         Self { layers, sections, kind, by_name: OnceLock::new() }
     }
@@ -133,84 +131,48 @@ impl<'m> Symbols<'m> {
     #[must_use]
     pub fn at(&self, at: Svma) -> Option<Symbol<'m>> {
         let section = self.sections.iter().find(|s| s.contains(&at.0))?.start;
-        let nearer = |best: Option<&'_ Entry<'m>>, new: &Entry<'m>| best.is_none_or(|b| new.start > b.start);
-        let mut best: Option<&Entry<'m>> = None;
+        let mut best: Option<Entry<'m>> = None;
         for entry in self.layers.iter().filter_map(|l| l.code_at(at.0, section)) {
-            if nearer(best, entry) {
+            if best.is_none_or(|b| entry.start > b.start) {
                 best = Some(entry);
             }
         }
-        best.map(|e| symbol(e, true))
+        best.map(|e| symbol(&e, true))
     }
 
     /// The object (variable, vtable) that covers `at`.
     #[must_use]
     pub fn object_at(&self, at: Svma) -> Option<Symbol<'m>> {
-        self.layers.iter().find_map(|l| l.object_at(at.0)).map(|e| symbol(e, false))
+        self.layers.iter().find_map(|l| l.object_at(at.0)).map(|e| symbol(&e, false))
     }
 
     /// A symbol by its linkage name (without version). Of several, an exported one.
     #[must_use]
     pub fn by_name(&self, name: &str) -> Option<Symbol<'m>> {
-        let table = self.by_name.get_or_init(|| {
+        let scan = self.by_name.get().is_none() && self.layers.iter().all(Layer::may_scan);
+        if !scan {
+            return self.indexed().get(name.as_bytes()).cloned();
+        }
+        let mut found = HashMap::new();
+        for (entry, is_function) in self.layers.iter().flat_map(|l| l.named(name.as_bytes())) {
+            add(&mut found, &entry, is_function);
+        }
+        found.remove(name.as_bytes())
+    }
+
+    fn indexed(&self) -> &HashMap<&'m [u8], Symbol<'m>> {
+        self.by_name.get_or_init(|| {
             let mut table = HashMap::new();
-            for layer in &self.layers {
-                for (entry, is_function) in layer.entries().filter(|(e, _)| !e.stub) {
-                    let known = table.entry(entry.name);
-                    known
-                        .and_modify(|old| {
-                            if entry.global {
-                                *old = symbol(entry, is_function);
-                            }
-                        })
-                        .or_insert_with(|| symbol(entry, is_function));
-                }
+            for (entry, is_function) in self.layers.iter().flat_map(Layer::entries).filter(|(e, _)| !e.stub) {
+                add(&mut table, entry, is_function);
             }
             table
-        });
-        table.get(name.as_bytes()).cloned()
+        })
     }
 
     /// All symbols, file by file: code by address, then data by address.
     pub fn iter(&self) -> impl Iterator<Item = Symbol<'m>> + '_ {
         self.layers.iter().flat_map(Layer::entries).map(|(e, is_function)| symbol(e, is_function))
-    }
-}
-
-impl<'m> Layer<'m> {
-    fn entries(&self) -> impl Iterator<Item = (&Entry<'m>, bool)> {
-        self.code.iter().map(|e| (e, true)).chain(self.data.iter().map(|e| (e, false)))
-    }
-
-    fn code_at(&self, at: u64, section: u64) -> Option<&Entry<'m>> {
-        let covers = |e: &Entry<'_>| at.wrapping_sub(e.start) < e.size;
-        let mut index = self.code.partition_point(|e| e.start <= at).checked_sub(1);
-        let mut label = None;
-        while let Some(i) = index {
-            let entry = self.code.get(i)?;
-            if entry.start < section {
-                break;
-            }
-            let before = i.checked_sub(1);
-            if entry.size == 0 {
-                label = label.or(Some(entry));
-            } else if covers(entry) {
-                // Labels inside of a sized function do not count.
-                return Some(entry);
-            } else if !before.and_then(|p| self.code.get(p)).is_some_and(|p| covers(p) || p.start == entry.start) {
-                break;
-            }
-            index = before;
-        }
-        label
-    }
-
-    fn object_at(&self, at: u64) -> Option<&Entry<'m>> {
-        /// How many objects before the nearest one may be larger and cover the address as well.
-        const NEAR: usize = 8;
-        let end = self.data.partition_point(|e| e.start <= at);
-        let near = self.data.get(end.saturating_sub(NEAR)..end)?;
-        near.iter().rev().find(|e| at.wrapping_sub(e.start) < e.size)
     }
 }
 

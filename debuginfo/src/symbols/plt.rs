@@ -3,7 +3,7 @@
 //! A stub jumps through a slot of the global offset table, and a relocation says which symbol that slot is for. Stubs
 //! differ by linker and options, so the jump is looked for instead of a layout: `.plt`, `.plt.sec`, `.plt.got`.
 
-use super::table::{Entry, Found, Raw, raw};
+use super::table::{self, Entry, Raw};
 use crate::elf::ElfFile;
 use evidence::{Arch, ToU64, ToUsize, bytes};
 use std::collections::HashMap;
@@ -18,11 +18,12 @@ struct Stubs<'m> {
     got: Option<u64>,
 }
 
-/// Adds a symbol for each stub whose target is known.
-pub(super) fn read<'m>(file: &'m ElfFile, found: &mut Found<'m>) {
+/// A symbol for each stub whose target is known.
+pub(super) fn read(file: &ElfFile) -> Vec<Entry<'_>> {
+    let mut found = Vec::new();
     let slots = slots(file);
     if slots.is_empty() {
-        return;
+        return found;
     }
     let got = file.section(".got.plt").or_else(|| file.section(".got")).map(|s| s.address().0);
     let stubs = Stubs { slots, got };
@@ -39,11 +40,12 @@ pub(super) fn read<'m>(file: &'m ElfFile, found: &mut Found<'m>) {
             };
             let step = length.next_multiple_of(if name == ".plt.got" && length <= STEP { STEP } else { 2 * STEP });
             if let Some(symbol) = stubs.slots.get(&slot) {
-                found.push_code(Entry { start: at, size: step.to_u64(), name: symbol, global: false, stub: true });
+                found.push(Entry { start: at, size: step.to_u64(), name: symbol, global: false, stub: true });
             }
             start = start.saturating_add(step);
         }
     }
+    found
 }
 
 /// The slot that the stub at the start of `code` jumps through, and the stub's length up to the jump's end.
@@ -90,10 +92,7 @@ fn jump(code: &[u8], at: u64, arch: Arch, stubs: &Stubs<'_>) -> Option<(u64, usi
 /// Which symbol each slot is for, by the relocations that the loader applies.
 fn slots(file: &ElfFile) -> HashMap<u64, &[u8]> {
     let mut slots = HashMap::new();
-    let Ok(Some(symbols)) = file.section_data(".dynsym") else { return slots };
-    let strings = file.section(".dynsym").map(|s| s.link().to_usize()).and_then(|i| file.sections().get(i));
-    let strings = strings.and_then(|s| file.data_of(s).ok().flatten()).unwrap_or_default();
-    let table = raw(file, symbols, strings);
+    let Some(table) = table::section(file, ".dynsym") else { return slots };
     for name in [".rela.plt", ".rel.plt", ".rela.dyn", ".rel.dyn"] {
         let Ok(Some(data)) = file.section_data(name) else { continue };
         read_relocations(data, name.starts_with(".rela"), file.arch(), table, &mut slots);
@@ -124,10 +123,9 @@ fn read_relocations<'m>(data: &[u8], addend: bool, arch: Arch, table: Raw<'m>, s
         if !wanted || symbol == 0 {
             continue;
         }
-        if let Some(found) = table.get(symbol.to_usize())
-            && !found.name.is_empty()
-        {
-            slots.insert(slot, found.name);
+        let name = table.get(symbol.to_usize()).map(|s| table.name(&s)).unwrap_or_default();
+        if !name.is_empty() {
+            slots.insert(slot, name);
         }
     }
 }

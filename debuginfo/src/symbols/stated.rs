@@ -1,7 +1,6 @@
 //! Symbols that no file holds: read out of a kernel's memory, or stated by the source.
 
-use super::Layer;
-use super::table::Entry;
+use super::table::{Entry, Table};
 use crate::images::SymbolKind;
 use evidence::ToUsize;
 use std::ops::Range;
@@ -138,7 +137,7 @@ impl SymbolTable {
         self.names.get(start..start.saturating_add(usize::from(row.length))).unwrap_or_default()
     }
 
-    pub(super) fn layer(&self) -> Layer<'_> {
+    pub(super) fn table(&self) -> Table<'_> {
         let entries = |function: bool| {
             let rows = self.rows.iter().filter(|r| r.function == function);
             let mut entries: Vec<Entry<'_>> = rows
@@ -147,6 +146,6 @@ impl SymbolTable {
             entries.sort_unstable_by(|a, b| (a.start, a.name).cmp(&(b.start, b.name)));
             entries
         };
-        Layer { code: entries(true), data: entries(false) }
+        Table { code: entries(true), data: entries(false) }
     }
 }
