@@ -1,13 +1,13 @@
 //! The second layer: tables of each module, built when they are first asked for.
 
 use crate::cfi::Cfi;
-use crate::dwarf::{Dwarf, Names, Scope, SourceFrame};
+use crate::dwarf::{Dwarf, Names, Scope, SourceFrame, names};
 use crate::parallel::parallel;
 use crate::symbols::Symbols;
 use crate::{Error, Module, Modules, SymFile};
 use evidence::{Doubt, Doubts, Svma};
 use std::collections::HashMap;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 /// Everything known about the code and data of a target's images.
 pub struct DebugInfo<'m> {
@@ -82,6 +82,29 @@ impl<'m> DebugInfo<'m> {
     #[must_use]
     pub fn resolve(&self, index: usize, at: Svma) -> Vec<SourceFrame> {
         self.complete(index, at, self.dwarf(index).map_or_else(Vec::new, |dwarf| dwarf.resolve(at)))
+    }
+
+    /// The physical function that a pc lies in, without its lines: where it starts, and its DIE if it has one.
+    #[must_use]
+    pub fn function_at(&self, index: usize, at: Svma) -> Option<(Option<Scope>, Svma)> {
+        if let Some((scope, start)) = self.dwarf(index).and_then(|dwarf| dwarf.function_at(at)) {
+            return Some((Some(scope), start));
+        }
+        let function = self.resolve(index, at).pop()?;
+        Some((function.scope, function.function_start?))
+    }
+
+    /// The name of the physical function that a pc lies in, and where it starts.
+    #[must_use]
+    pub fn function_name_at(&self, index: usize, at: Svma) -> Option<(Arc<str>, Svma)> {
+        let dwarf = self.dwarf(index);
+        if let Some((dwarf, (scope, start))) = dwarf.and_then(|dwarf| Some((dwarf, dwarf.function_at(at)?)))
+            && let Some(name) = names::of(dwarf, scope).function
+        {
+            return Some((name, start));
+        }
+        let function = self.resolve(index, at).pop()?;
+        Some((function.function?, function.function_start?))
     }
 
     /// As [`DebugInfo::resolve`]; names of functions that were met before come from `known`.

@@ -144,7 +144,7 @@ pub(super) fn value<'m>(callee: &Physical<'_, '_, 'm>, of: EntryOf<'m>, depth: u
             let context = Context { dwarf: caller.dwarf, unit, frame: &caller };
             let address = context.number(target, None, depth)?;
             let info = callee.collector.types.info();
-            let start = info.resolve(callee.module, callee.pc()).last().and_then(|f| f.function_start);
+            let start = info.function_at(callee.module, callee.pc()).map(|(_, start)| start);
             let start = start.map(|s| s.0.wrapping_add(info.module(callee.module).map_or(0, |m| m.slide)));
             if start != Some(address) {
                 return Err(Missing::EntryValue("the call went to another function, which tail-called this one"));

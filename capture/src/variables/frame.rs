@@ -48,7 +48,7 @@ impl<'p, 'm> Physical<'p, '_, 'm> {
         let frame = self.frames.get(index)?;
         let info = self.collector.types.info();
         let (module, image) = info.modules().find(frame.lookup())?;
-        let function = info.resolve(module, image.to_svma(frame.lookup())).last()?.scope?;
+        let function = info.function_at(module, image.to_svma(frame.lookup()))?.0?;
         Physical::new(self.collector, self.frames, index, module, Some(function))
     }
 

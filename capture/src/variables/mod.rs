@@ -155,9 +155,7 @@ impl<'i, 'm> Collector<'i, 'm> {
         let info = self.types.info();
         let (index, module) = info.modules().find(Addr(address))?;
         let at = module.to_svma(Addr(address));
-        let frames = info.resolve(index, at);
-        let function = frames.last()?;
-        let start = function.function_start?;
-        Some((function.function.as_deref()?.to_owned(), at.offset_from(start)?))
+        let (name, start) = info.function_name_at(index, at)?;
+        Some((name.as_ref().to_owned(), at.offset_from(start)?))
     }
 }

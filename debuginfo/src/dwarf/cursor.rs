@@ -45,6 +45,11 @@ impl<'u, 'm> Cursor<'u, 'm> {
         Ok(None)
     }
 
+    /// Offset of what is read next.
+    pub(crate) fn position(&self) -> usize {
+        self.entries.next_offset().0
+    }
+
     /// Whether what follows is no descendant of the starting DIE any more.
     pub(crate) fn at_end(&self) -> bool {
         self.depth() <= 0

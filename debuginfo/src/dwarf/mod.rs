@@ -19,7 +19,7 @@ mod functions;
 mod gdb_index;
 mod inlines;
 mod lines;
-mod names;
+pub(crate) mod names;
 mod ranges;
 mod references;
 mod resolve;
@@ -36,6 +36,7 @@ use std::sync::{Arc, OnceLock};
 
 pub use abbreviations::{LIMIT_ABBREVIATION_STEPS, LIMIT_TABLE, LIMIT_TABLES};
 pub(crate) use boundaries::Boundaries;
+pub(crate) use cursor::Cursor;
 pub use functions::LIMIT_FUNCTION_RANGES;
 pub use inlines::LIMIT_INLINES;
 pub use lines::{LIMIT_LINE_HEADER, LIMIT_ROWS};

@@ -35,6 +35,13 @@ impl<'m> Dwarf<'m> {
         self.resolve_unit(at.0).map_or_else(Vec::new, |found| self.frames(&found, at.0))
     }
 
+    /// The physical function at an address and where that part of it starts; no line program is run.
+    pub(crate) fn function_at(&self, at: Svma) -> Option<(Scope, Svma)> {
+        let found = self.resolve_unit(at.0)?;
+        let (range, die) = found.function?;
+        Some((Scope { unit: found.unit.id, die }, Svma(range.start)))
+    }
+
     /// As [`Dwarf::resolve`], for one who asks about many addresses of the same functions: names are looked up once.
     pub(crate) fn resolve_with(&self, at: Svma, known: &mut HashMap<Scope, Names>) -> Vec<SourceFrame> {
         let name = |scope| known.entry(scope).or_insert_with(|| names::of(self, scope)).clone();

@@ -55,7 +55,7 @@ impl<'i, 'm> DwarfLayouts<'i, 'm> {
             if searched > LIMIT_SEARCH {
                 break;
             }
-            let definitions = self.types.index(self.module, unit).named(name);
+            let definitions = self.types.named(self.module, unit, name);
             let fits = |tag| match tag {
                 gimli::DW_TAG_variable => false,
                 gimli::DW_TAG_typedef => typedef,
@@ -181,7 +181,7 @@ impl Layouts for DwarfLayouts<'_, '_> {
                 if searched > LIMIT_SEARCH {
                     break;
                 }
-                for die in self.types.index(self.module, unit).enumerations() {
+                for die in self.types.enumerations(self.module, unit) {
                     let ty = self.types.get(TypeId { module: self.module, at: Scope { unit: unit.id, die: *die } });
                     let Kind::Enumeration(e) = &ty.kind else { continue };
                     if let Some((_, value)) = e.enumerators.iter().find(|(n, _)| &**n == name) {

@@ -9,6 +9,7 @@ pub mod die;
 mod model;
 mod name;
 mod read;
+mod scopes;
 mod unit_index;
 
 use crate::DebugInfo;
@@ -23,7 +24,7 @@ pub use model::{
     TemplateParameter, Type, TypeId, Variant, VariantPart,
 };
 pub use read::{LIMIT_DIMENSIONS, LIMIT_MEMBERS};
-pub use unit_index::{LIMIT_SCOPE_DEPTH, LIMIT_SCOPES};
+pub use scopes::{LIMIT_SCOPE_DEPTH, LIMIT_SCOPES};
 
 /// Longest chain of typedefs and qualifiers followed. Real ones have fewer than twenty links.
 pub const LIMIT_ALIASES: usize = 64;
@@ -73,8 +74,29 @@ impl<'i, 'm> Types<'i, 'm> {
         if let Some(index) = self.units.get(&key) {
             return index;
         }
-        let index = self.units.insert(key, Box::new(UnitIndex::read(unit)));
+        let index = self.units.insert(key, Box::new(UnitIndex::of(unit)));
         if let Some(dwarf) = self.info.dwarf(module) {
+            dwarf.release_names();
+        }
+        index
+    }
+
+    /// Complete types and variables of a unit called `name` (unqualified), in file order.
+    pub(crate) fn named(&self, module: usize, unit: &Unit<'m>, name: &str) -> &[unit_index::Definition] {
+        self.whole(module, unit).named(unit, name)
+    }
+
+    /// All complete enumerations of a unit at namespace and class level.
+    pub(crate) fn enumerations(&self, module: usize, unit: &Unit<'m>) -> &[gimli::UnitOffset] {
+        self.whole(module, unit).enumerations(unit)
+    }
+
+    /// The index of a unit after the pass over all its DIEs, which touches much of the file.
+    fn whole(&self, module: usize, unit: &Unit<'m>) -> &UnitIndex {
+        let index = self.index(module, unit);
+        if index.read_whole(unit)
+            && let Some(dwarf) = self.info.dwarf(module)
+        {
             dwarf.release_names();
         }
         index
@@ -162,7 +184,7 @@ impl<'i, 'm> Types<'i, 'm> {
     fn qualify(&self, module: usize, at: Scope, name: &str, language: Language) -> Arc<str> {
         let unit = self.info.dwarf(module).and_then(|d| d.unit(at.unit));
         let (Some(unit), true) = (unit, language != Language::C) else { return Arc::from(name) };
-        let prefix = self.index(module, unit).prefix(at.die, language);
+        let prefix = self.index(module, unit).prefix(unit, at.die, language);
         if prefix.is_empty() {
             return Arc::from(name);
         }
@@ -318,8 +340,7 @@ impl<'i, 'm> Types<'i, 'm> {
             Kind::Enumeration(_) => Some(2),
             _ => None,
         };
-        self.index(module, unit)
-            .named(own)
+        self.named(module, unit, own)
             .iter()
             .filter(|d| !matches!(d.tag, gimli::DW_TAG_variable | gimli::DW_TAG_typedef))
             .find_map(|d| {
@@ -342,8 +363,8 @@ impl<'i, 'm> Types<'i, 'm> {
                 break;
             }
             let index = self.index(module, unit);
-            for definition in index.named(own).iter().filter(|d| d.tag == gimli::DW_TAG_variable) {
-                let prefix = index.prefix(definition.die, self.language(module, unit));
+            for definition in self.named(module, unit, own).iter().filter(|d| d.tag == gimli::DW_TAG_variable) {
+                let prefix = index.prefix(unit, definition.die, self.language(module, unit));
                 if name == own || format!("{prefix}::{own}") == name {
                     found.push(Scope { unit: id, die: definition.die });
                 }
