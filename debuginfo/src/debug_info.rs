@@ -1,5 +1,6 @@
 //! The second layer: tables of each module, built when they are first asked for.
 
+use crate::cache::{Frames, can_keep};
 use crate::cfi::Cfi;
 use crate::dwarf::{Dwarf, Names, Scope, SourceFrame, names};
 use crate::parallel::parallel;
@@ -21,6 +22,7 @@ struct Slot<'m> {
     dwarf: OnceLock<Option<Dwarf<'m>>>,
     cfi: OnceLock<Cfi<'m>>,
     symbols: OnceLock<Symbols<'m>>,
+    frames: OnceLock<Option<Frames<'m>>>,
 }
 
 impl<'m> DebugInfo<'m> {
@@ -145,12 +147,18 @@ impl<'m> DebugInfo<'m> {
     #[must_use]
     pub fn resolve_batch(&self, addresses: &[(usize, Svma)]) -> Vec<Vec<SourceFrame>> {
         type Key = (usize, Option<usize>);
+        let mut all = vec![Vec::new(); addresses.len()];
         let mut order: Vec<(Key, Svma, usize)> = Vec::with_capacity(addresses.len());
-        for (at, (module, svma)) in addresses.iter().enumerate() {
+        for (at, ((module, svma), slot)) in addresses.iter().zip(&mut all).enumerate() {
+            if let Some(known) = self.frames(*module).and_then(|frames| frames.get(*svma)) {
+                slot.clone_from(known);
+                continue;
+            }
             let unit = self.dwarf(*module).and_then(|d| d.likely_unit(*svma));
             order.push(((*module, unit), *svma, at));
         }
         order.sort_unstable();
+        let doubts = self.doubts.sorted().len();
         let groups: Vec<_> = order.chunk_by(|a, b| a.0 == b.0).collect();
         let done = parallel(&groups, |group| {
             let mut frames: Vec<(usize, Vec<SourceFrame>)> = Vec::with_capacity(group.len());
@@ -171,13 +179,44 @@ impl<'m> DebugInfo<'m> {
         for dwarf in self.slots.iter().filter_map(|slot| slot.dwarf.get()?.as_ref()) {
             dwarf.release();
         }
-        let mut all = vec![Vec::new(); addresses.len()];
         for (at, frames) in done.into_iter().flatten() {
             if let Some(slot) = all.get_mut(at) {
                 *slot = frames;
             }
         }
+        // What was found in damaged units is found again next time, and said again.
+        if self.doubts.sorted().len() == doubts {
+            let found = order.iter().filter_map(|((module, _), svma, at)| Some((*module, *svma, all.get(*at)?)));
+            self.keep(found);
+        }
         all
+    }
+
+    fn frames(&self, index: usize) -> Option<&Frames<'m>> {
+        let module = self.modules.list().get(index)?;
+        self.slots.get(index)?.frames.get_or_init(|| Frames::load(module)).as_ref()
+    }
+
+    /// Keeps what addresses (module index, address, frames) mean for the next run.
+    fn keep<'f>(&self, found: impl Iterator<Item = (usize, Svma, &'f Vec<SourceFrame>)>) {
+        let mut by_module: HashMap<usize, HashMap<u64, Vec<SourceFrame>>> = HashMap::new();
+        for (module, svma, frames) in found {
+            // The part of a unit in a split file is not told by the debug file's identity.
+            let whole = |f: &SourceFrame| {
+                f.scope.is_none_or(|scope| {
+                    let unit = self.dwarf(module).and_then(|d| d.unit(scope.unit));
+                    unit.is_some_and(|u| u.skeleton.is_none())
+                })
+            };
+            if frames.iter().all(|f| can_keep(f) && whole(f)) {
+                by_module.entry(module).or_default().insert(svma.0, frames.clone());
+            }
+        }
+        for (module, found) in by_module {
+            if let Some(frames) = self.frames(module) {
+                frames.keep(&found);
+            }
+        }
     }
 
     fn note<T>(&self, module: &Module, result: Result<T, Error>) -> Option<T> {

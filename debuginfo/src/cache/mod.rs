@@ -7,10 +7,12 @@
 //! everything works without a cache.
 
 mod entry;
+mod frames;
 
 use crate::BuildId;
 pub(crate) use entry::Kept;
 use evidence::ToU64;
+pub(crate) use frames::{Frames, can_keep};
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};

@@ -193,11 +193,16 @@ impl ElfFile {
         self.sections.iter().for_each(|s| s.release(part));
     }
 
+    /// A number that tells files of different sections apart.
+    pub(crate) fn shape(&self) -> u32 {
+        sections::shape(&self.sections)
+    }
+
     /// What is found out about this file is kept in `cache`. A file without a build-id, or one whose bytes came from
     /// memory, cannot be told from others, and nothing is.
     pub(crate) fn keep_in(&self, cache: &Cache) {
         let Some(build_id) = self.build_id.clone().filter(|_| self.bytes.is_mapped()) else { return };
-        let shape = sections::shape(&self.sections);
+        let shape = self.shape();
         self.cache.get_or_init(|| (cache.clone(), Subject { build_id, size: self.size(), shape }));
     }
 

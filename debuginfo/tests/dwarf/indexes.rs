@@ -145,6 +145,17 @@ fn the_cache_changes_no_answer() {
         assert!(kept("units-unnamed"), "{entries:?}");
         assert!(how == "none" || (kept("debug_info") && kept("debug_str")), "{entries:?}");
         assert_eq!(check("full cache"), entries);
+        // Half of the addresses are known, the others are new.
+        std::fs::remove_dir_all(&home).unwrap();
+        let (some, all) = (&pcs[..pcs.len() / 2], &expected);
+        assert_same(how, some, &all[..some.len()], &ours_with(&packed, some, &locator));
+        assert_eq!(check("half a cache"), entries);
+        let frames = |e: &PathBuf| e.file_name().unwrap().to_str().unwrap().contains("-frames-");
+        assert_eq!(entries.iter().filter(|e| frames(e)).count(), 1, "{entries:?}");
+        entries.iter().filter(|e| !frames(e)).for_each(|e| std::fs::remove_file(e).unwrap());
+        assert_eq!(check("answers only").len(), 1, "nothing else is read or made");
+        std::fs::remove_dir_all(&home).unwrap();
+        check("empty cache again");
         for damage in if how == "zlib-gnu" || how == "zstd" { 0..0 } else { 0..4 } {
             for (n, entry) in entries.iter().enumerate() {
                 let mut bytes = std::fs::read(entry).unwrap();
