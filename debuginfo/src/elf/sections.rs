@@ -5,13 +5,24 @@
 
 use super::ElfFile;
 use crate::cache::Kept;
+use crate::map::FileBytes;
 use crate::{BuildId, Error};
 use evidence::{Svma, ToU64, ToUsize};
 use object::elf;
 use object::read::elf::{CompressionHeader, FileHeader, SectionHeader};
 use object::{Endianness, ReadRef as _};
-use std::io::{self, Read as _};
+use std::io::{self, Read as _, Write as _};
 use std::sync::OnceLock;
+
+/// Larger sections do not stay in memory whole.
+const LARGE: u64 = 8 << 20;
+
+/// Bytes decompressed at a time.
+const PIECE: usize = 1 << 18;
+
+/// Bytes that one byte of a stream is reckoned to become at most: deflate's limit. Zstandard's is higher, for contents
+/// that debug information is not.
+const LARGEST_RATIO: u64 = 1032;
 
 /// Largest section we decompress: twice the size of the largest `.debug_info` seen (Chromium's, 2.6 GB of DWARF in all).
 pub const LIMIT_DECOMPRESSED: u64 = 4 << 30;
@@ -48,6 +59,8 @@ pub struct Section {
 enum Unpacked {
     Memory(Box<[u8]>),
     Kept(Kept),
+    /// In a file without a name, which goes when it is closed.
+    Temporary(FileBytes),
 }
 
 impl Section {
@@ -119,6 +132,7 @@ impl Section {
         match result {
             Ok(Unpacked::Memory(bytes)) => Ok(Some(bytes)),
             Ok(Unpacked::Kept(kept)) => Ok(Some(kept)),
+            Ok(Unpacked::Temporary(bytes)) => Ok(Some(bytes)),
             Err(why) => Err(bad("a compressed section", format!("{}: {why}", self.name))),
         }
     }
@@ -131,20 +145,58 @@ impl Section {
         if let Some((cache, subject)) = file.cache().filter(|(cache, _)| size >= cache.smallest) {
             let what = self.name.trim_start_matches('.');
             let kept = cache.load_large(subject, what).filter(|kept| kept.len().to_u64() == size);
-            let write = |out: &mut dyn io::Write| io::copy(&mut self.unpacked(stream)?, out).map(drop);
+            let write = |out: &mut dyn io::Write| self.unpack(stream, |piece| out.write_all(piece));
             // A cache that cannot be written, and a damaged stream, are both found out by doing without.
             if let Some(kept) = kept.or_else(|| cache.fill(subject, what, size, write).ok()) {
                 file.release(stream);
                 return Ok(Unpacked::Kept(kept));
             }
         }
-        let mut bytes = Vec::new();
-        self.unpacked(stream).and_then(|mut s| s.read_to_end(&mut bytes)).map_err(|e| e.to_string())?;
+        if size >= LARGE
+            && let Some(bytes) = self.temporary(stream)
+        {
+            file.release(stream);
+            return Ok(Unpacked::Temporary(bytes));
+        }
+        // Growing would copy everything several times; what a stream of this length can hold at most is known.
+        let most = stream.len().to_u64().saturating_mul(LARGEST_RATIO);
+        let mut bytes = Vec::with_capacity(size.min(most).to_usize());
+        self.unpack(stream, |piece| {
+            bytes.extend_from_slice(piece);
+            Ok(())
+        })
+        .map_err(|e| e.to_string())?;
         if bytes.len().to_u64() != size {
             return Err(format!("promised {size} bytes, gave {}", bytes.len()));
         }
         file.release(stream);
         Ok(Unpacked::Memory(bytes.into()))
+    }
+
+    /// Unpacks into a file without a name, so that no more of it is in memory than is looked at. A place that cannot be
+    /// written, and a damaged stream, are both found out by doing without.
+    fn temporary(&self, stream: &[u8]) -> Option<FileBytes> {
+        let mut file = tempfile::tempfile().ok()?;
+        let mut count = 0_u64;
+        let write = |piece: &[u8]| {
+            count = count.saturating_add(piece.len().to_u64());
+            file.write_all(piece)
+        };
+        self.unpack(stream, write).ok()?;
+        if count == self.uncompressed_size { FileBytes::map(&file).ok() } else { None }
+    }
+
+    /// Hands over what the stream holds, in pieces large enough for decoders to write into them directly.
+    fn unpack(&self, stream: &[u8], mut with: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+        let (mut stream, mut buffer) = (self.unpacked(stream)?, vec![0; PIECE]);
+        loop {
+            match stream.read(&mut buffer) {
+                Ok(0) => return Ok(()),
+                Ok(count) => with(buffer.get(..count).unwrap_or_default())?,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
     }
 
     /// What the stream holds: one byte more than promised at most, to notice streams that hold more.
@@ -165,8 +217,10 @@ impl Section {
 
     /// Lets go of the memory behind `part` if it is one of the decompressed contents and can be had again.
     pub(super) fn release(&self, part: &[u8]) {
-        if let Some(Ok(Unpacked::Kept(kept))) = self.decompressed.get() {
-            kept.release(part);
+        match self.decompressed.get() {
+            Some(Ok(Unpacked::Kept(kept))) => kept.release(part),
+            Some(Ok(Unpacked::Temporary(bytes))) => bytes.release(part),
+            _ => {}
         }
     }
 }
