@@ -1,6 +1,6 @@
 //! Which function, in which module, of which task.
 
-use super::helpers::blamed;
+use super::helpers::{Excused, blamed};
 use super::linux::Report;
 use crate::view::{basename, frames_of};
 use snapshot_format::Snapshot;
@@ -43,10 +43,10 @@ fn thread_of(snapshot: &Snapshot, pid: Option<u64>, cpu: Option<u64>) -> Option<
     }
 }
 
-/// Whom a report's stack blames; `waits`: what locks and sleeps is no bug either.
-pub(crate) fn blame(snapshot: &Snapshot, report: &Report, waits: bool) -> Blame {
+/// Whom a report's stack blames.
+pub(crate) fn blame(snapshot: &Snapshot, report: &Report, excused: Excused) -> Blame {
     let stack = report.stack();
-    let at = blamed(stack.iter().map(|s| s.function.as_str()), waits);
+    let at = blamed(stack.iter().map(|s| s.function.as_str()), excused);
     let symbol = at.and_then(|at| stack.get(at));
     let event = snapshot.event.as_ref().and_then(|e| e.thread);
     let thread = thread_of(snapshot, report.pid, report.cpu)
@@ -63,17 +63,17 @@ pub(crate) fn blame(snapshot: &Snapshot, report: &Report, waits: bool) -> Blame 
             let is_it = |f: &Frame| f.function.as_deref().is_some_and(|n| crate::names::normalise(n) == *wanted);
             found.frame = frames.iter().position(is_it);
         }
-        None => by_frames(snapshot, frames, waits, &mut found),
+        None => by_frames(snapshot, frames, excused, &mut found),
     }
     found
 }
 
 /// Without a trace in the log: the frames themselves, as they were unwound.
-pub(crate) fn by_frames(snapshot: &Snapshot, frames: &[Frame], waits: bool, found: &mut Blame) {
+pub(crate) fn by_frames(snapshot: &Snapshot, frames: &[Frame], excused: Excused, found: &mut Blame) {
     let sure: Vec<(usize, &Frame)> =
         frames.iter().enumerate().filter(|(_, f)| f.trust != Trust::Scan && !f.suspect).collect();
     let names = sure.iter().map(|(_, f)| f.function.as_deref().unwrap_or("?"));
-    let Some((index, frame)) = blamed(names, waits).and_then(|at| sure.get(at)) else { return };
+    let Some((index, frame)) = blamed(names, excused).and_then(|at| sure.get(at)) else { return };
     if frame.function.is_none() {
         return;
     }

@@ -2,7 +2,7 @@
 //! caller asked for.
 
 /// Names, after clone suffixes are gone, of Linux, FreeBSD and illumos.
-const EXACT: [&str; 97] = [
+const EXACT: &[&str] = &[
     // Reporting and dying.
     "panic",
     "vpanic",
@@ -21,6 +21,30 @@ const EXACT: [&str; 97] = [
     "die_body",
     "no_context",
     "search_exception_tables",
+    "delay_tsc",
+    "__delay",
+    "__const_udelay",
+    "__udelay",
+    "__preempt_count_add",
+    "__preempt_count_sub",
+    "do_exit",
+    "do_group_exit",
+    "make_task_dead",
+    "rewind_stack_and_make_dead",
+    "rewind_stack_do_exit",
+    "__x64_sys_exit",
+    "__x64_sys_exit_group",
+    "__do_sys_exit_group",
+    "__se_sys_exit_group",
+    "__arm64_sys_exit_group",
+    "get_signal",
+    "arch_do_signal_or_restart",
+    "do_notify_resume",
+    "exit_to_user_mode_loop",
+    "exit_to_user_mode_prepare",
+    "syscall_exit_to_user_mode",
+    "__syscall_exit_to_user_mode_work",
+    "irqentry_exit_to_user_mode",
     "report_bug",
     "handle_bug",
     "do_trap",
@@ -77,6 +101,40 @@ const EXACT: [&str; 97] = [
     "__fortify_report",
     "usercopy_abort",
     "__check_object_size",
+    "__check_heap_object",
+    "check_heap_object",
+    "check_kernel_text_object",
+    "check_stack_object",
+    "__schedule_bug",
+    "__might_sleep",
+    "___might_sleep",
+    "__might_resched",
+    "check_bytes_and_report",
+    "check_slab",
+    "check_pad_bytes",
+    "slab_pad_check",
+    "on_freelist",
+    "print_trailer",
+    "alloc_debug_processing",
+    "alloc_consistency_checks",
+    "free_consistency_checks",
+    "free_page_is_bad",
+    "check_free_page",
+    "check_new_page_bad",
+    "free_pcp_prepare",
+    "free_unref_page_prepare",
+    "free_unref_page",
+    "free_unref_folios",
+    "free_frozen_pages",
+    "get_page_from_freelist",
+    "prep_new_page",
+    "__free_pages",
+    "__free_pages_ok",
+    "free_pages",
+    "__folio_put",
+    "print_bad_pte",
+    "rcu_dump_cpu_stacks",
+    "rcu_sched_clock_irq",
     "refcount_warn_saturate",
     "refcount_error_report",
     "set_freepointer",
@@ -105,7 +163,7 @@ const EXACT: [&str; 97] = [
 ];
 
 /// Beginnings of such names.
-const PREFIXES: [&str; 45] = [
+const PREFIXES: &[&str] = &[
     "asm_exc_",
     "exc_",
     "asm_sysvec_",
@@ -183,6 +241,57 @@ const WAITING: [&str; 26] = [
     "_sleep",
 ];
 
+/// What only asks for memory on behalf of a program or of a file's pages: nobody's bug when memory runs out.
+const ALLOCATING: &[&str] = &[
+    "__folio_alloc",
+    "folio_alloc",
+    "vma_alloc_folio",
+    "alloc_anon_folio",
+    "__get_free_page",
+    "get_zeroed_page",
+    "filemap_alloc_folio",
+    "__filemap_get_folio",
+    "filemap_fault",
+    "page_cache_ra_",
+    "ondemand_readahead",
+    "do_sync_mmap_readahead",
+    "do_anonymous_page",
+    "do_fault",
+    "__do_fault",
+    "do_read_fault",
+    "do_cow_fault",
+    "do_shared_fault",
+    "do_wp_page",
+    "wp_page_copy",
+    "do_swap_page",
+    "swapin_readahead",
+    "swap_cluster_readahead",
+    "read_swap_cache_async",
+    "__read_swap_cache_async",
+    "handle_pte_fault",
+    "__handle_mm_fault",
+    "handle_mm_fault",
+    "faultin_page",
+    "__get_user_pages",
+    "populate_vma_page_range",
+    "__mm_populate",
+    "pte_alloc_one",
+    "__pte_alloc",
+    "__pmd_alloc",
+    "__pud_alloc",
+];
+
+/// What a bug's own functions did not do themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Excused {
+    /// Reporting, detecting and serving.
+    Helpers,
+    /// Waiting as well.
+    Waiting,
+    /// Memory that was asked for on a program's behalf as well.
+    Allocating,
+}
+
 /// Where the kernel is entered: what lies outside says only how it came to be called.
 const ENTRIES: [&str; 22] = [
     "entry_SYSCALL_64_after_hwframe",
@@ -224,15 +333,20 @@ pub(crate) fn is_entry(name: &str) -> bool {
     ENTRIES.contains(&name)
 }
 
-/// The index of the function to blame: the first that is neither helper nor, where that counts, waiting. `None` when
+/// The index of the function to blame: the first that is neither helper nor excused. `None` when
 /// the kernel's entry comes first.
-pub(crate) fn blamed<'n>(names: impl Iterator<Item = &'n str>, waits: bool) -> Option<usize> {
+pub(crate) fn blamed<'n>(names: impl Iterator<Item = &'n str>, excused: Excused) -> Option<usize> {
     for (at, name) in names.enumerate() {
         let name = crate::names::normalise(name);
         if is_entry(&name) {
             return None;
         }
-        let serves = is_helper(&name) || (waits && is_waiting(&name));
+        let serves = is_helper(&name)
+            || match excused {
+                Excused::Helpers => false,
+                Excused::Waiting => is_waiting(&name),
+                Excused::Allocating => ALLOCATING.iter().any(|p| name.starts_with(p)),
+            };
         if !serves {
             return Some(at);
         }
@@ -247,12 +361,16 @@ mod tests {
     #[test]
     fn the_caller_of_the_detector_is_blamed() {
         let list = ["__list_del_entry_valid.cold", "lkf_listcorrupt", "vfs_write"];
-        assert_eq!(blamed(list.into_iter(), false), Some(1));
+        assert_eq!(blamed(list.into_iter(), Excused::Helpers), Some(1));
         let free = ["kmem_cache_free", "lkf_dfree"];
-        assert_eq!(blamed(free.into_iter(), false), Some(1));
+        assert_eq!(blamed(free.into_iter(), Excused::Helpers), Some(1));
         let hung = ["__schedule", "schedule", "schedule_preempt_disabled", "__mutex_lock.constprop.0", "lkf_hang"];
-        assert_eq!(blamed(hung.into_iter(), true), Some(4));
+        assert_eq!(blamed(hung.into_iter(), Excused::Waiting), Some(4));
+        let hog = ["out_of_memory", "__alloc_pages", "__folio_alloc", "handle_mm_fault", "asm_exc_page_fault"];
+        assert_eq!(blamed(hog.into_iter(), Excused::Allocating), None);
+        let init = ["panic", "do_exit.cold", "do_group_exit", "__x64_sys_exit_group", "do_syscall_64"];
+        assert_eq!(blamed(init.into_iter(), Excused::Helpers), None);
         let nothing = ["panic", "do_syscall_64", "x"];
-        assert_eq!(blamed(nothing.into_iter(), false), None);
+        assert_eq!(blamed(nothing.into_iter(), Excused::Helpers), None);
     }
 }

@@ -9,11 +9,13 @@
 mod blame;
 mod helpers;
 mod linux;
+mod prefix;
 mod source;
 mod text;
 mod unix;
 mod verdict;
 
+use self::helpers::Excused;
 use crate::fold::fold;
 use crate::names::normalise;
 use crate::verdict::Verdict;
@@ -76,9 +78,9 @@ pub(crate) fn names(snapshot: &Snapshot, findings: &[Finding]) -> Vec<String> {
 fn logged(snapshot: &Snapshot) -> Vec<String> {
     let lines = text::lines(snapshot);
     let reports = linux::reports(&lines);
-    let Some((report, waits)) = linux::culprit_of(&reports) else { return Vec::new() };
+    let Some((report, excused)) = linux::culprit_of(&reports) else { return Vec::new() };
     let names: Vec<String> = report.stack().iter().map(|s| normalise(&s.function)).collect();
-    own(&names, waits)
+    own(&names, excused)
 }
 
 fn unwound(snapshot: &Snapshot, findings: &[Finding]) -> Vec<String> {
@@ -88,12 +90,13 @@ fn unwound(snapshot: &Snapshot, findings: &[Finding]) -> Vec<String> {
     let frames = frames_of(snapshot, thread.stack);
     let physical = frames.iter().filter(|f| !f.inline && f.trust != Trust::Scan && !f.suspect);
     let names: Vec<String> = physical.filter_map(|f| f.function.as_deref()).map(normalise).collect();
-    own(&names, false)
+    own(&names, Excused::Helpers)
 }
 
 /// From the function to blame to the kernel's entry.
-fn own(names: &[String], waits: bool) -> Vec<String> {
-    let first = helpers::blamed(names.iter().map(String::as_str), waits).unwrap_or(0);
+fn own(names: &[String], excused: Excused) -> Vec<String> {
+    let blamed = |excused| helpers::blamed(names.iter().map(String::as_str), excused);
+    let first = blamed(excused).or_else(|| blamed(Excused::Helpers)).unwrap_or(0);
     let own = names.get(first..).unwrap_or_default();
     own.iter().take_while(|n| !helpers::is_entry(n)).cloned().collect()
 }

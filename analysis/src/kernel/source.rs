@@ -1,7 +1,8 @@
 //! A kernel's log as a snapshot of its own: a serial console, `dmesg`, a pasted oops.
 
 use super::linux::{self, TraceLine};
-use super::text::{after, without_prefix};
+use super::prefix::without_prefix;
+use super::text::after;
 use snapshot_format::Snapshot;
 use snapshot_format::schema::{Event, Frame, LogRecord, Module, Stack, Thread, Trust};
 

@@ -44,52 +44,6 @@ fn line(text: &str) -> &str {
     text.get(..end).unwrap_or_default().trim_end()
 }
 
-/// A line of a console, of syslog or of journald without what comes before the kernel's own words, and its time in
-/// nanoseconds since the start.
-pub(crate) fn without_prefix(text: &str) -> (Option<u64>, Option<u8>, &str) {
-    let mut rest = text.trim_end_matches('\r');
-    let mut level = None;
-    if let Some((number, tail)) = rest.strip_prefix('<').and_then(|t| t.split_once('>'))
-        && let Ok(priority) = number.parse::<u16>()
-    {
-        level = u8::try_from(priority & 7).ok();
-        rest = tail;
-    }
-    // syslog and journald: `Nov 23 07:00:00 host kernel: `.
-    if let Some((head, tail)) = rest.split_once("kernel: ")
-        && !head.contains('[')
-    {
-        rest = tail;
-    }
-    let mut time = None;
-    if let Some((stamp, tail)) = rest.trim_start().strip_prefix('[').and_then(|t| t.split_once(']'))
-        && let Some(ns) = nanoseconds(stamp.trim())
-    {
-        time = Some(ns);
-        rest = tail;
-        // CONFIG_PRINTK_CALLER: `[  T117]`, `[   C1]`.
-        if let Some((caller, tail)) = rest.strip_prefix('[').and_then(|t| t.split_once(']'))
-            && caller.trim_start().starts_with(['T', 'C'])
-        {
-            rest = tail;
-        }
-        rest = rest.strip_prefix(' ').unwrap_or(rest);
-    }
-    (time, level, rest)
-}
-
-/// `8.855583` in nanoseconds.
-fn nanoseconds(stamp: &str) -> Option<u64> {
-    let (seconds, fraction) = stamp.split_once('.')?;
-    let digits = fraction.len();
-    if digits > 9 || fraction.is_empty() {
-        return None;
-    }
-    let scale = 10_u64.checked_pow(u32::try_from(9_usize.checked_sub(digits)?).ok()?)?;
-    let part = fraction.parse::<u64>().ok()?.checked_mul(scale)?;
-    seconds.parse::<u64>().ok()?.checked_mul(1_000_000_000)?.checked_add(part)
-}
-
 /// A hexadecimal number with or without `0x`, up to the first other character.
 pub(crate) fn hex_at(text: &str) -> Option<u64> {
     let text = text.trim_start();
@@ -131,24 +85,6 @@ pub(crate) fn symbol(text: &str) -> Option<Symbol> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn prefixes_of_all_sorts() {
-        let text = "BUG: it";
-        for (line, time) in [
-            ("[    8.855583] BUG: it", Some(8_855_583_000)),
-            ("[    8.855583][  T117] BUG: it", Some(8_855_583_000)),
-            ("<4>[12.5] BUG: it", Some(12_500_000_000)),
-            ("Nov 23 07:00:00 host kernel: [    1.000001] BUG: it\r", Some(1_000_001_000)),
-            ("Nov 23 07:00:00 host kernel: BUG: it", None),
-            ("BUG: it", None),
-        ] {
-            let (found, _, rest) = without_prefix(line);
-            assert_eq!((found, rest), (time, text), "{line}");
-        }
-        assert_eq!(without_prefix("<3>x"), (None, Some(3), "x"));
-        assert_eq!(without_prefix(" [<ffffffff81000000>] f+0x1/0x2").2, " [<ffffffff81000000>] f+0x1/0x2");
-    }
 
     #[test]
     fn symbols() {

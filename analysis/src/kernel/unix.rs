@@ -2,6 +2,7 @@
 //! uts/common/os/panic.c).
 
 use super::blame::{Blame, by_frames};
+use super::helpers::Excused;
 use super::text::{after, hex_at, number_at};
 use super::verdict::{Draft, draft};
 use crate::verdict::{Security, Verdict};
@@ -70,7 +71,7 @@ pub(crate) fn judge(snapshot: &Snapshot, lines: &[&str]) -> Vec<Verdict> {
     let thread = snapshot.threads.iter().find(|t| event == Some(t.id));
     let frames = thread.map_or(&[][..], |t| frames_of(snapshot, t.stack));
     let mut found = Blame { thread: event, ..Blame::default() };
-    by_frames(snapshot, frames, false, &mut found);
+    by_frames(snapshot, frames, Excused::Helpers, &mut found);
     let place = found.sentence();
     let make = |class: &'static str, confidence: f64, text: &str| {
         let d = Draft { class, confidence, severity: "fatal" };

@@ -1,5 +1,6 @@
 //! Linux: what the log reports, and what it adds up to.
 
+mod arm;
 mod parse;
 mod report;
 mod title;

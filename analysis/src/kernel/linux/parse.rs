@@ -1,5 +1,6 @@
 //! From log lines to reports.
 
+use super::arm;
 use super::report::{Kind, Report, Touch, TraceLine};
 use super::title::title;
 use crate::kernel::text::{after, hex_at, number_at, symbol};
@@ -10,6 +11,11 @@ const LIMIT_REPORTS: usize = 512;
 const LIMIT_TRACE: usize = 1024;
 /// Registers kept of one report: AArch64 prints 34.
 const LIMIT_REGISTERS: usize = 64;
+
+/// Notes kept of one report.
+const LIMIT_NOTES: usize = 8;
+/// What SLUB says about an object's history.
+const NOTES: [&str; 2] = ["Allocated in ", "Freed in "];
 
 /// All reports of a log, in its order.
 pub(crate) fn reports(lines: &[&str]) -> Vec<Report> {
@@ -59,6 +65,21 @@ impl Parser {
         {
             cpus.push(cpu);
         }
+        if NOTES.iter().any(|n| trimmed.starts_with(n))
+            || (trimmed.starts_with("INFO: task ") && trimmed.contains(" likely "))
+        {
+            if report.notes.len() < LIMIT_NOTES {
+                report.notes.push(trimmed.to_owned());
+            }
+            return;
+        }
+        // What RCU's own thread does says nothing about who holds it up.
+        if trimmed.starts_with("rcu: RCU grace-period kthread stack dump")
+            || trimmed.starts_with("rcu: Stack dump where RCU GP kthread last ran")
+        {
+            self.close();
+            return;
+        }
         if trimmed.starts_with("CPU: ") && !report.has_details() {
             who(report, trimmed);
         } else if let Some(rest) = trimmed.strip_prefix("task:") {
@@ -88,7 +109,7 @@ impl Parser {
         // A list's corruption is told, then BUG() or WARN() says where.
         if let Some(open) = &mut self.open
             && !open.has_details()
-            && matches!(open.kind, Kind::List(_) | Kind::Refcount(_))
+            && matches!(open.kind, Kind::List(_) | Kind::Refcount(_) | Kind::Fortify(_))
             && matches!(kind, Kind::Bug(_) | Kind::Warning)
         {
             return;
@@ -98,6 +119,7 @@ impl Parser {
         let mut report = Report::new(kind, line);
         report.number = number;
         code(&mut report, line);
+        arm::words(&mut report, line);
         match &report.kind {
             // `... stuck for 22s! [sh:118]`
             Kind::SoftLockup(cpu) => {
@@ -110,7 +132,7 @@ impl Parser {
             }
             // `INFO: task sh:118 blocked for more than 5 seconds.`
             Kind::HungTask(_) => {
-                let named = after(line, "INFO: task ").and_then(|t| t.split(" blocked for").next());
+                let named = after(line, "INFO: task ").and_then(|t| t.split(" blocked ").next());
                 if let Some((comm, pid)) = named.and_then(|t| t.rsplit_once(':')) {
                     report.comm = Some(comm.to_owned());
                     report.pid = pid.trim().parse().ok();
@@ -128,7 +150,10 @@ const fn continues(open: &Kind, next: &Kind) -> bool {
     match (open, next) {
         // `Oops: 0002 [#1] SMP`, `Internal error: Oops: 96000004 [#1] SMP`, and since 6.13 `Oops: general protection...`
         (_, Kind::OtherOops(_)) => true,
-        (Kind::Bug(_) | Kind::List(_) | Kind::Sanitizer(_) | Kind::Refcount(_), Kind::InvalidOpcode) => true,
+        (
+            Kind::Bug(_) | Kind::List(_) | Kind::Sanitizer(_) | Kind::Refcount(_) | Kind::Fortify(_),
+            Kind::InvalidOpcode,
+        ) => true,
         (Kind::StackGuard, _) => true,
         _ => false,
     }
@@ -136,10 +161,14 @@ const fn continues(open: &Kind, next: &Kind) -> bool {
 
 /// `0002` of `Oops: 0002 [#1]`: the page fault's error code (bit 0 rights, bit 1 write, bit 4 fetch).
 fn code(report: &mut Report, line: &str) {
-    let Some(code) = line.strip_prefix("Oops: ").and_then(hex_at) else { return };
-    if !matches!(report.kind, Kind::PageFault(_)) || line.contains("Oops: 9600") {
+    if !matches!(report.kind, Kind::PageFault(_)) {
         return;
     }
+    if let Some(syndrome) = line.strip_prefix("Internal error: Oops").and_then(|l| after(l, ": ")).and_then(hex_at) {
+        arm::syndrome(report, syndrome);
+        return;
+    }
+    let Some(code) = line.strip_prefix("Oops: ").and_then(hex_at) else { return };
     report.rights = report.rights.or(Some(code & 1 != 0));
     report.touch = report.touch.or(Some(match code {
         c if c & 0x10 != 0 => Touch::Fetch,
@@ -177,6 +206,9 @@ fn who(report: &mut Report, line: &str) {
 
 /// Where the exception was, how memory was touched, registers.
 fn detail(report: &mut Report, line: &str) {
+    if arm::detail(report, line) {
+        return;
+    }
     if let Some(rest) = line.strip_prefix("#PF: ") {
         page_fault(report, rest);
     } else if line.contains("exploit attempt?") || line.contains("user access to") {

@@ -25,6 +25,17 @@ pub(crate) enum Kind {
     List(String),
     /// KASAN or KFENCE, with what it found.
     Sanitizer(String),
+    /// A copy or string function that was stopped before it left its buffer, in the kernel's words.
+    Fortify(String),
+    /// The slab allocator's own checks: `Redzone overwritten`.
+    Slab {
+        /// The cache of the object.
+        cache: String,
+        /// What is wrong.
+        words: String,
+    },
+    /// Another complaint of a checker, in the kernel's words; with whether a task slept where it may not.
+    Complaint(String, bool),
     /// A reference counter that went wrong.
     Refcount(String),
     /// A CPU that does not schedule.
@@ -89,6 +100,8 @@ pub(crate) struct Report {
     pub(crate) rights: Option<bool>,
     /// `exploit attempt` lines: what they say.
     pub(crate) warning: Option<String>,
+    /// What else the kernel says about the object or the lock, in its words.
+    pub(crate) notes: Vec<String>,
     /// `[#1]`.
     pub(crate) number: Option<u64>,
     pub(crate) trace: Vec<TraceLine>,
@@ -109,6 +122,7 @@ impl Report {
             touch: None,
             rights: None,
             warning: None,
+            notes: Vec::new(),
             number: None,
             trace: Vec::new(),
         }
@@ -125,7 +139,7 @@ impl Report {
             | Kind::StackGuard
             | Kind::DoubleFault
             | Kind::OtherOops(_) => true,
-            Kind::List(_) | Kind::Sanitizer(_) | Kind::Refcount(_) => self.number.is_some(),
+            Kind::List(_) | Kind::Sanitizer(_) | Kind::Refcount(_) | Kind::Fortify(_) => self.number.is_some(),
             _ => false,
         }
     }
@@ -154,6 +168,20 @@ impl Report {
             && self.place.as_ref() == self.trace.get(inside).map(|l| &l.symbol)
         {
             stack = self.trace.iter().skip(inside).filter(|l| l.sure).map(|l| &l.symbol).collect();
+        }
+        // One CPU's state: what the interrupt that prints it runs on top of.
+        let stopped =
+            matches!(self.kind, Kind::Backtrace(_) | Kind::RcuStall { .. } | Kind::SoftLockup(_) | Kind::HardLockup(_));
+        if stopped
+            && self.place.is_none()
+            && let Some(inside) = self.trace.iter().position(|l| l.interrupted)
+        {
+            stack = self.trace.iter().skip(inside).filter(|l| l.sure).map(|l| &l.symbol).collect();
+        }
+        // From an instruction outside of code the kernel's unwinder cannot start and vouches for nothing; its list
+        // begins at the stack pointer, where a call has left the return address.
+        if stack.is_empty() && self.ip.is_some() {
+            stack.extend(self.trace.first().map(|l| &l.symbol));
         }
         stack
     }

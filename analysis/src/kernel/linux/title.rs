@@ -82,12 +82,38 @@ fn oops(line: &str) -> Option<Kind> {
     })
 }
 
+/// Complaints of checkers without a class of their own, and whether a task slept where it may not
+/// (kernel/sched/core.c, mm/page_alloc.c, mm/memory.c, kernel/fork.c).
+const COMPLAINTS: [(&str, bool); 5] = [
+    ("BUG: scheduling while atomic: ", true),
+    ("BUG: sleeping function called from invalid context at ", true),
+    ("BUG: Bad page state in process ", false),
+    ("BUG: Bad page map in process ", false),
+    ("BUG: Bad rss-counter state ", false),
+];
+
 fn checker(line: &str) -> Option<Kind> {
     if line.starts_with("list_add corruption") || line.starts_with("list_del corruption") {
         return Some(Kind::List(line.to_owned()));
     }
     if let Some(said) = line.strip_prefix("BUG: KASAN: ").or_else(|| line.strip_prefix("BUG: KFENCE: ")) {
         return Some(Kind::Sanitizer(said.to_owned()));
+    }
+    if line.starts_with("usercopy: Kernel memory ")
+        || line.starts_with("detected buffer overflow in ")
+        || line.split_once(": detected buffer overflow").is_some_and(|(f, _)| !f.contains(' '))
+    {
+        return Some(Kind::Fortify(line.strip_prefix("usercopy: ").unwrap_or(line).to_owned()));
+    }
+    if let Some((head, words)) = line.strip_prefix("BUG ").and_then(|l| l.split_once("): "))
+        && let Some((cache, taint)) = head.split_once(" (")
+        && (taint.starts_with("Not tainted") || taint.starts_with("Tainted: "))
+    {
+        return Some(Kind::Slab { cache: cache.to_owned(), words: words.to_owned() });
+    }
+    if COMPLAINTS.iter().any(|(words, _)| line.starts_with(words)) {
+        let sleeps = COMPLAINTS.iter().any(|(words, sleeps)| *sleeps && line.starts_with(words));
+        return Some(Kind::Complaint(line.strip_prefix("BUG: ").unwrap_or(line).to_owned(), sleeps));
     }
     if line.starts_with("refcount_t: ") {
         return Some(Kind::Refcount(line.to_owned()));
@@ -106,8 +132,9 @@ fn watchdog(line: &str) -> Option<Kind> {
     if own(line, "Watchdog detected hard LOCKUP") {
         return Some(Kind::HardLockup(after(line, "cpu ").and_then(number_at)));
     }
-    if line.starts_with("INFO: task ") && line.contains(" blocked for more than ") {
-        return Some(Kind::HungTask(after(line, "blocked for more than ").and_then(number_at)));
+    // Since 6.17 also `blocked in I/O wait for more than`.
+    if line.starts_with("INFO: task ") && line.contains(" blocked ") && line.contains(" for more than ") {
+        return Some(Kind::HungTask(after(line, " for more than ").and_then(number_at)));
     }
     let rcu = line.starts_with("rcu: INFO: rcu") || line.starts_with("INFO: rcu");
     if rcu && ["self-detected stall on CPU", "self-detected expedited stall"].iter().any(|words| line.contains(words)) {

@@ -2,7 +2,8 @@
 
 use super::report::{Kind, Report, Touch};
 use crate::kernel::blame::{Blame, blame};
-use crate::kernel::verdict::{Draft, draft};
+use crate::kernel::helpers::Excused;
+use crate::kernel::verdict::Draft;
 use crate::verdict::{Security, Verdict};
 use snapshot_format::Snapshot;
 
@@ -33,10 +34,10 @@ impl<'r> End<'r> {
     }
 }
 
-/// The report of the task to blame, and whether waiting is its bug.
-pub(crate) fn culprit_of(reports: &[Report]) -> Option<(&Report, bool)> {
+/// The report of the task to blame, and what is not its bug.
+pub(crate) fn culprit_of(reports: &[Report]) -> Option<(&Report, Excused)> {
     let end = End::of(reports)?;
-    Some((culprit(reports, end.cause), waits(&end.cause.kind)))
+    Some((culprit(reports, end.cause), excused(&end.cause.kind)))
 }
 
 /// The findings that follow from the reports.
@@ -58,10 +59,10 @@ pub(crate) fn judge(snapshot: &Snapshot, reports: &[Report]) -> Vec<Verdict> {
         }
     } else if cause.is_oops() {
         let task = cause.task().unwrap_or_else(|| "its task".to_owned());
-        let blame = blame(snapshot, cause, false);
+        let blame = blame(snapshot, cause, Excused::Helpers);
         let draft = Draft { class: "kernel-oops", confidence: 0.8, severity: "error" };
         verdicts.push(
-            draft_of(snapshot, &draft, &blame)
+            draft_of(&draft, &blame)
                 .text(format!("the log shows no panic after the oops: the kernel may have gone on, with {task} killed"))
                 .because(format!("log: {}", cause.title))
                 .because("no panic follows in the log"),
@@ -76,6 +77,18 @@ fn cause<'r>(before: &'r [Report], message: Option<&str>) -> Option<&'r Report> 
     let said = message.unwrap_or_default();
     if said.contains("Fatal exception") || said.contains("Fatal machine check") || said.starts_with("Oops") {
         return last(&Report::is_oops);
+    }
+    // A task that must not die died: of an oops of its own, or because it was told to.
+    for (words, pid) in [("Attempted to kill init", Some(1)), ("Attempted to kill the idle task", Some(0))] {
+        if said.starts_with(words) {
+            return last(&|r| r.is_oops() && r.pid == pid);
+        }
+    }
+    if said.starts_with("Aiee, killing interrupt handler") {
+        return last(&Report::is_oops);
+    }
+    if said.starts_with("kernel stack overflow") {
+        return last(&|r| matches!(r.kind, Kind::StackGuard));
     }
     if said.starts_with("softlockup") {
         return last(&|r| matches!(r.kind, Kind::SoftLockup(_)));
@@ -99,42 +112,63 @@ fn cause<'r>(before: &'r [Report], message: Option<&str>) -> Option<&'r Report> 
         return None;
     }
     // No panic: the first oops is the one that the others may follow from; without one, the first complaint.
-    let grave = |r: &&Report| r.is_oops() || matches!(r.kind, Kind::Sanitizer(_) | Kind::List(_) | Kind::Refcount(_));
+    let grave = |r: &&Report| {
+        r.is_oops()
+            || matches!(
+                r.kind,
+                Kind::Sanitizer(_) | Kind::List(_) | Kind::Refcount(_) | Kind::Fortify(_) | Kind::Slab { .. }
+            )
+    };
     before.iter().find(grave).or_else(|| {
         before.iter().find(|r| {
             matches!(
                 r.kind,
-                Kind::SoftLockup(_) | Kind::HardLockup(_) | Kind::HungTask(_) | Kind::RcuStall { .. } | Kind::Oom(_)
+                Kind::SoftLockup(_)
+                    | Kind::HardLockup(_)
+                    | Kind::HungTask(_)
+                    | Kind::RcuStall { .. }
+                    | Kind::Oom(_)
+                    | Kind::Complaint(..)
             )
         })
     })
 }
 
-fn draft_of(snapshot: &Snapshot, d: &Draft<'_>, blame: &Blame) -> Verdict {
-    draft(snapshot, d, blame.thread, blame.frame)
+/// About the task that is blamed and no other: where its thread is not known, about none.
+fn draft_of(d: &Draft<'_>, blame: &Blame) -> Verdict {
+    Verdict::about(blame.thread, d.class, d.confidence).severity(d.severity).frame(blame.frame)
 }
 
 fn outcome(snapshot: &Snapshot, message: &str, cause: &Report) -> Verdict {
-    let blame = blame(snapshot, cause, waits(&cause.kind));
+    let blame = blame(snapshot, cause, excused(&cause.kind));
     let d = Draft { class: "kernel-panic", confidence: 0.95, severity: "fatal" };
-    draft_of(snapshot, &d, &blame)
+    draft_of(&d, &blame)
         .text(format!("the kernel panicked: {message}"))
         .because(format!("log: Kernel panic - not syncing: {message}"))
 }
 
-const fn waits(kind: &Kind) -> bool {
-    matches!(kind, Kind::HungTask(_) | Kind::SoftLockup(_) | Kind::HardLockup(_) | Kind::RcuStall { .. })
+const fn excused(kind: &Kind) -> Excused {
+    match kind {
+        Kind::HungTask(_)
+        | Kind::SoftLockup(_)
+        | Kind::HardLockup(_)
+        | Kind::RcuStall { .. }
+        | Kind::Complaint(_, true) => Excused::Waiting,
+        Kind::Oom(_) => Excused::Allocating,
+        _ => Excused::Helpers,
+    }
 }
 
 fn explain(snapshot: &Snapshot, reports: &[Report], cause: &Report, message: Option<&str>) -> Option<Verdict> {
     let subject = culprit(reports, cause);
-    let found = blame(snapshot, subject, waits(&cause.kind));
+    let found = blame(snapshot, subject, excused(&cause.kind));
     let place = found.sentence();
     let make = |class: &'static str, confidence: f64, text: String| {
         let d = Draft { class, confidence, severity: "fatal" };
-        draft_of(snapshot, &d, &found)
+        draft_of(&d, &found)
             .text(format!("{text}{place}"))
             .because(format!("log: {}", cause.title))
+            .because_if((!cause.notes.is_empty()).then(|| format!("log: {}", cause.notes.join("; "))))
             .because_if(cause.place.as_ref().map(|p| format!("instruction at {}", p.label())))
             .because_if(subject.task().map(|t| match subject.cpu {
                 Some(cpu) => format!("task {t} on CPU {cpu}"),
@@ -159,6 +193,10 @@ fn explain(snapshot: &Snapshot, reports: &[Report], cause: &Report, message: Opt
         Kind::List(words) => make("list-corruption", 0.97, format!("a linked list is corrupt: {words}"))
             .security(Security::Medium, "an element was removed twice, used after it was freed, or overwritten"),
         Kind::Sanitizer(words) => sanitizer(words, make),
+        Kind::Fortify(words) => make("fortify", 0.97, format!("a copy was stopped at the end of its object: {words}"))
+            .security(Security::High, "without the check the memory beside the object would have been copied"),
+        Kind::Slab { cache, words } => slab(cache, words, make),
+        Kind::Complaint(words, _) => make("kernel-bug", 0.9, format!("a check of the kernel failed: {words}")),
         Kind::Refcount(words) => make("use-after-free", 0.7, format!("a reference counter went wrong: {words}"))
             .but("the counter alone does not say whether the object was used afterwards")
             .security(Security::Medium, "an object may be freed while it is in use"),
@@ -189,14 +227,19 @@ fn explain(snapshot: &Snapshot, reports: &[Report], cause: &Report, message: Opt
 
 /// The report of the task to blame: the stalled CPU's, where another one told.
 fn culprit<'r>(reports: &'r [Report], cause: &'r Report) -> &'r Report {
-    let Kind::RcuStall { cpus, own: false } = &cause.kind else { return cause };
+    let Kind::RcuStall { cpus, .. } = &cause.kind else { return cause };
+    // A stalled CPU that tells of itself, or a task that holds up the grace period while it is off its CPU.
+    if cause.has_details() {
+        return cause;
+    }
     let traced = |r: &&Report| match r.kind {
         Kind::Backtrace(cpu) => cpu.or(r.cpu).is_some_and(|c| cpus.is_empty() || cpus.contains(&c)) && r.has_details(),
         _ => false,
     };
     let after = reports.iter().skip_while(|r| !std::ptr::eq(*r, cause));
     let mut candidates = after.filter(traced);
-    candidates.find(|r| r.pid != Some(0)).unwrap_or(cause)
+    let first = candidates.clone().next();
+    candidates.find(|r| r.pid != Some(0)).or(first).unwrap_or(cause)
 }
 
 fn touch_words(touch: Option<Touch>) -> &'static str {
@@ -339,11 +382,29 @@ fn sanitizer(words: &str, make: impl Fn(&'static str, f64, String) -> Verdict) -
     make(class, 0.97, format!("a sanitizer reports: {words}")).security(Security::High, "memory safety was violated")
 }
 
+/// What SLUB's checks found (`slab_bug`, mm/slub.c).
+fn slab(cache: &str, words: &str, make: impl Fn(&'static str, f64, String) -> Verdict) -> Verdict {
+    let class = match words {
+        w if w.contains("Poison overwritten") => "use-after-free",
+        w if w.contains("already free") => "double-free",
+        w if w.contains("Invalid object pointer") => "invalid-free",
+        w if w.contains("Objects remaining") => "kernel-bug",
+        _ => "heap-corruption",
+    };
+    make(class, 0.9, format!("the slab allocator's check of cache {cache} failed: {words}"))
+        .but("the check comes when the object is next allocated or freed, not when it is overwritten")
+        .security(Security::High, "memory safety was violated")
+}
+
 /// A panic of its own: somebody called `panic()`.
 fn panic(message: &str, subject: &Report, make: impl Fn(&'static str, f64, String) -> Verdict) -> Verdict {
     if message.contains("stack-protector") {
         return make("stack-smash", 0.97, format!("a function's stack frame was overwritten: {message}"))
             .security(Security::High, "the return address lies behind the canary");
+    }
+    if message.contains("kernel stack overflow") {
+        return make("stack-overflow", 0.97, "the kernel stack overflowed".into())
+            .security(Security::Medium, "the guard page was hit; a larger frame would have passed over it");
     }
     let requested = message.contains("sysrq triggered crash")
         || subject.stack().iter().any(|s| s.function.starts_with("sysrq_handle_crash"));
