@@ -192,6 +192,9 @@ pub struct Capture {
     /// Replace an existing output file.
     #[arg(long)]
     pub force: bool,
+    /// Copy a live process, let it run on at once, and read the copy (Linux, x86-64).
+    #[arg(long, requires = "pid", conflicts_with = "stop_budget")]
+    pub fork: bool,
     /// Let a live process go after this time, whatever has been read by then.
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..))]
     pub stop_budget: Option<u64>,
@@ -256,6 +259,9 @@ pub struct Bt {
     /// Print every frame of a recursion.
     #[arg(long)]
     pub no_fold: bool,
+    /// Copy a live process, let it run on at once, and read the copy (Linux, x86-64).
+    #[arg(long, requires = "pid")]
+    pub fork: bool,
     #[command(flatten)]
     pub take: TakeArgs,
     #[command(flatten)]

@@ -13,11 +13,20 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// How a live process is held.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Hold {
+    /// For how long it may be stopped.
+    pub budget: Option<Duration>,
+    /// A copy of it is read instead.
+    pub fork: bool,
+}
+
 /// What the user named.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Name {
-    /// A live process, and for how long it may be stopped.
-    Pid(u64, Option<Duration>),
+    /// A live process, and how it may be held.
+    Pid(u64, Hold),
     /// A file.
     Path(PathBuf),
     /// Standard input.
@@ -33,7 +42,7 @@ impl Name {
             return Self::Log(log.clone());
         }
         match (args.pid, &args.source) {
-            (Some(pid), _) => Self::Pid(pid, None),
+            (Some(pid), _) => Self::Pid(pid, Hold::default()),
             (None, Some(path)) => Self::from_path(path),
             (None, None) => Self::Stdin,
         }
@@ -42,7 +51,7 @@ impl Name {
     /// From `--pid N`, or else from the first of `words`; and the words that remain.
     pub fn from_words(pid: Option<u64>, words: &[String]) -> Option<(Self, &[String])> {
         match pid {
-            Some(pid) => Some((Self::Pid(pid, None), words)),
+            Some(pid) => Some((Self::Pid(pid, Hold::default()), words)),
             None => words.split_first().map(|(first, rest)| (Self::from_path(Path::new(first)), rest)),
         }
     }
@@ -116,7 +125,7 @@ pub fn with_target<R>(
     then: impl FnOnce(&dyn Target, &mut dyn FnMut()) -> R,
 ) -> Result<Used<R>, Failure> {
     let input = match name {
-        Name::Pid(pid, budget) => return live(*pid, *budget, then),
+        Name::Pid(pid, hold) => return live(*pid, *hold, then),
         Name::Path(path) => Input::open(path).map_err(Failure::new)?,
         Name::Log(path) => {
             return Err(Failure::new(format!(
@@ -197,13 +206,16 @@ impl kernel_dumps::ReadAt for DumpBytes {
 }
 
 #[cfg(any(target_os = "linux", target_os = "illumos", target_os = "freebsd"))]
-fn live<R>(
-    pid: u64,
-    budget: Option<Duration>,
-    then: impl FnOnce(&dyn Target, &mut dyn FnMut()) -> R,
-) -> Result<Used<R>, Failure> {
+fn live<R>(pid: u64, hold: Hold, then: impl FnOnce(&dyn Target, &mut dyn FnMut()) -> R) -> Result<Used<R>, Failure> {
     use platform::live::{Options, attach};
-    let stop = attach(pid, &Options { stop_budget: budget, ..Options::default() }).map_err(Failure::new)?;
+    #[cfg(target_os = "linux")]
+    let options = Options { stop_budget: hold.budget, fork: hold.fork, ..Options::default() };
+    #[cfg(not(target_os = "linux"))]
+    let options = Options { stop_budget: hold.budget, ..Options::default() };
+    if hold.fork && !cfg!(target_os = "linux") {
+        return Err(Failure::new(format!("process {pid}: --fork is for Linux; try again without it")));
+    }
+    let stop = attach(pid, &options).map_err(Failure::new)?;
     let target = stop.shared();
     let mut stop = Some(stop);
     let mut released = None;
@@ -219,11 +231,7 @@ fn live<R>(
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "illumos", target_os = "freebsd")))]
-fn live<R>(
-    pid: u64,
-    _budget: Option<Duration>,
-    _then: impl FnOnce(&dyn Target, &mut dyn FnMut()) -> R,
-) -> Result<Used<R>, Failure> {
+fn live<R>(pid: u64, _hold: Hold, _then: impl FnOnce(&dyn Target, &mut dyn FnMut()) -> R) -> Result<Used<R>, Failure> {
     Err(Failure::new(format!("process {pid}: attaching to live processes is not built for this system")))
 }
 

@@ -32,11 +32,21 @@ fn verdict(victim: LiveVictim) {
 
 #[test]
 fn captures_of_a_busy_program_lose_no_frame() {
+    captured(&[]);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn captures_of_copies_of_a_busy_program_lose_no_frame() {
+    captured(&["--fork"]);
+}
+
+fn captured(how: &[&str]) {
     let victim = busy();
     let pid = victim.pid().to_string();
     let complete = victim.threads().len();
     for n in 0..captures() {
-        let document = common::json(&["bt", "--pid", &pid, "--json"]);
+        let document = common::json(&[&["bt", "--pid", &pid, "--json"], how].concat());
         let threads = document["threads"].as_array().unwrap();
         assert_eq!(threads.len(), complete, "capture {n}");
         for t in threads {
@@ -53,12 +63,23 @@ fn captures_of_a_busy_program_lose_no_frame() {
 
 #[test]
 fn a_collector_killed_at_any_moment_does_no_harm() {
+    killed(&[]);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn a_collector_killed_while_it_copies_does_no_harm() {
+    killed(&["--fork"]);
+}
+
+fn killed(how: &[&str]) {
     let victim = busy();
     let pid = victim.pid().to_string();
     let mut delay = 1_u64;
     for _ in 0..captures() {
         let mut collector = postfault()
             .args(["bt", "--pid", &pid, "--json"])
+            .args(how)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()

@@ -63,6 +63,11 @@ pub enum Refusal {
         /// What was found to be the reason, and what would help.
         reason: Box<str>,
     },
+    /// A copy of it was asked for, and cannot be made without risk.
+    NoFork {
+        /// What stands against it, and what would help.
+        reason: Box<str>,
+    },
     /// Something unexpected failed.
     System {
         /// What was being done.
@@ -120,6 +125,7 @@ impl fmt::Display for Refusal {
                 "process {tracer} ({command}) traces it already, and Linux allows one tracer; end or detach that one first"
             ),
             Self::Forbidden { reason } => f.write_str(reason),
+            Self::NoFork { reason } => write!(f, "it cannot be copied: {reason}"),
             Self::System { doing, source } => write!(f, "{doing}: {source}"),
         }
     }

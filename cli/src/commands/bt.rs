@@ -9,7 +9,11 @@ use crate::{json, output, source};
 pub fn run(args: &Bt) -> Result<Outcome, Failure> {
     let mut plan = source::plan(&args.take, args.output.json || args.locals);
     plan.keep_memory = capture::KeepMemory::Stacks;
-    let snapshot = source::snapshot(&source::Name::from_args(&args.source), &args.symbols, &plan)?;
+    let mut name = source::Name::from_args(&args.source);
+    if let source::Name::Pid(_, hold) = &mut name {
+        hold.fork = args.fork;
+    }
+    let snapshot = source::snapshot(&name, &args.symbols, &plan)?;
     let view = View::new(&snapshot);
     if args.output.json {
         output::data(|out| json::write(&view, out))?;

@@ -19,8 +19,9 @@ const LIMIT_ATTACHMENT: u64 = 64 << 20;
 pub fn run(args: &Capture, verbose: u8) -> Result<Outcome, Failure> {
     let begun = Instant::now();
     let mut name = source::Name::from_args(&args.source);
-    if let source::Name::Pid(_, budget) = &mut name {
-        *budget = args.stop_budget.map(Duration::from_millis);
+    if let source::Name::Pid(_, hold) = &mut name {
+        hold.budget = args.stop_budget.map(Duration::from_millis);
+        hold.fork = args.fork;
     }
     // What can fail for reasons of the command line does so before a process is stopped.
     let attachments = args.attach.iter().map(|p| attachment(p)).collect::<Result<Vec<_>, _>>()?;

@@ -63,6 +63,16 @@ fn two_hundred_threads_notice_nothing() {
 
 #[test]
 fn a_collector_killed_at_any_moment_leaves_no_trace() {
+    killed_at_any_moment("");
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn a_collector_killed_while_it_forks_leaves_no_trace() {
+    killed_at_any_moment("fork");
+}
+
+fn killed_at_any_moment(how: &str) {
     let victim = worker();
     let pid = victim.pid();
     let collector = std::env::current_exe().unwrap();
@@ -71,6 +81,7 @@ fn a_collector_killed_at_any_moment_leaves_no_trace() {
         let mut child = Command::new(&collector)
             .args(["--exact", "stress::collector", "--nocapture"])
             .env("POSTFAULT_COLLECT", pid.to_string())
+            .env("POSTFAULT_COLLECT_HOW", how)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
@@ -93,7 +104,8 @@ fn a_collector_killed_at_any_moment_leaves_no_trace() {
 #[test]
 fn collector() {
     let Some(pid) = std::env::var("POSTFAULT_COLLECT").ok().and_then(|p| p.parse().ok()) else { return };
-    while let Ok(stop) = attach(pid, &Options { resident: false, open_files: false, ..Options::default() }) {
+    let fork = std::env::var("POSTFAULT_COLLECT_HOW").is_ok_and(|how| how == "fork");
+    while let Ok(stop) = attach(pid, &Options { fork, resident: false, open_files: false, ..Options::default() }) {
         drop(stop);
     }
 }

@@ -97,6 +97,15 @@ int main(int argc, char **argv) {
         __asm__ volatile("mov $0x11223344, %%esi\n 1: mov $29, %%eax\n int $0x80\n jmp 1b\n" ::: "memory");
 #endif
     }
+    if (!strcmp(shape, "watchful")) {
+        extern int watchful(void);
+        return watchful();
+    }
+    if (!strcmp(shape, "filtered")) {
+        extern int filter(void);
+        if (filter()) return 3;
+        ready(); for (;;) pause();
+    }
     if (!strcmp(shape, "waits")) {
         // The waits that end with EINTR after a stop unless someone takes care.
         extern int waits(void);
@@ -142,4 +151,40 @@ int waits(void) {
     while (read(0, &byte, 1) == 1) { printf("results %d %d %d\n", results[0], results[1], results[2]); fflush(stdout); }
     semctl(set, 0, IPC_RMID);
     return 0;
+}
+
+// A program that looks for what a copy of it might leave behind.
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/wait.h>
+
+static volatile unsigned long counter;
+static volatile int children;
+static void on_child(int number) { (void)number; children++; }
+static void *counting(void *unused) { (void)unused; for (;;) { counter++; usleep(100); } return NULL; }
+
+int watchful(void) {
+    pthread_t thread;
+    char byte;
+    signal(SIGCHLD, on_child);
+    char *pages = mmap(NULL, 3 * 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    memset(pages, 0x5a, 3 * 8192);
+    char *shared = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    memset(shared, 0x5a, 4096);
+    madvise(pages + 8192, 4096, MADV_DONTFORK);
+    madvise(pages + 2 * 8192, 4096, MADV_WIPEONFORK);
+    pthread_create(&thread, NULL, counting, NULL);
+    printf("pages %p %p %p\n", (void *)&counter, (void *)pages, (void *)shared);
+    printf("ready\n"); fflush(stdout);
+    for (;;) {
+        if (read(0, &byte, 1) != 1) { printf("read failed\n"); fflush(stdout); return 1; }
+        int child = waitpid(-1, NULL, WNOHANG | __WALL);
+        printf("children %d wait %d\n", children, child); fflush(stdout);
+    }
+}
+
+int filter(void) {
+    struct sock_filter allow[] = { BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW) };
+    struct sock_fprog program = { 1, allow };
+    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program);
 }

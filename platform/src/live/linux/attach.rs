@@ -6,6 +6,7 @@
 //! that could not be stopped, and could therefore not be detached, is freed by the end of the thread; and SIGKILL of the
 //! whole program does for all tracees what a release does.
 
+use super::fork;
 use super::memory::Gate;
 use super::ptrace::{self, Change, Tid};
 use super::registers::{Pool, Recorded, record};
@@ -74,7 +75,12 @@ enum Message {
     /// Everything that can be stopped is.
     Stopped,
     Recorded(Record),
+    /// The process runs on, and a copy of it stands still.
+    Forked(Tid),
 }
+
+/// What the tracing thread is asked for; the end of the channel asks for the release.
+type Command = fork::Job;
 
 /// How a stop ended.
 #[derive(Clone, Copy, Debug, Default)]
@@ -89,7 +95,7 @@ pub(super) struct Ended {
 #[derive(Debug)]
 pub(super) struct Tracer {
     messages: Receiver<Message>,
-    release: Option<Sender<()>>,
+    release: Option<Sender<Command>>,
     thread: Option<JoinHandle<Ended>>,
 }
 
@@ -108,7 +114,7 @@ impl Tracer {
         match tracer.messages.recv() {
             Ok(Message::Stopped) => Ok(tracer),
             Ok(Message::Refused(why)) => Err(why),
-            Ok(Message::Recorded(_)) | Err(_) => Err(ended_early()),
+            Ok(Message::Recorded(_) | Message::Forked(_)) | Err(_) => Err(ended_early()),
         }
     }
 
@@ -117,7 +123,19 @@ impl Tracer {
         match self.messages.recv() {
             Ok(Message::Recorded(record)) => Ok(record),
             Ok(Message::Refused(why)) => Err(why),
-            Ok(Message::Stopped) | Err(_) => Err(ended_early()),
+            Ok(Message::Stopped | Message::Forked(_)) | Err(_) => Err(ended_early()),
+        }
+    }
+
+    /// Copies the process and lets it go; gives the copy's number. The copy stands still until the release.
+    pub(super) fn fork(&self, job: fork::Job) -> Result<Tid, Refusal> {
+        if let Some(commands) = &self.release {
+            let _ = commands.send(job);
+        }
+        match self.messages.recv() {
+            Ok(Message::Forked(copy)) => Ok(copy),
+            Ok(Message::Refused(why)) => Err(why),
+            Ok(Message::Stopped | Message::Recorded(_)) | Err(_) => Err(ended_early()),
         }
     }
 
@@ -139,7 +157,7 @@ fn ended_early() -> Refusal {
 }
 
 /// The tracing thread.
-fn trace(pid: Tid, options: &Options, gate: &Gate, messages: &Sender<Message>, release: &Receiver<()>) -> Ended {
+fn trace(pid: Tid, options: &Options, gate: &Gate, messages: &Sender<Message>, release: &Receiver<Command>) -> Ended {
     let mut tracees = Tracees {
         pid,
         held: BTreeMap::new(),
@@ -149,7 +167,8 @@ fn trace(pid: Tid, options: &Options, gate: &Gate, messages: &Sender<Message>, r
         outcomes: Vec::new(),
     };
     if let Err(why) = tracees.stop_all(options) {
-        tracees.let_go(gate);
+        gate.close();
+        tracees.let_go();
         let _ = messages.send(Message::Refused(why));
         return Ended::default();
     }
@@ -162,16 +181,35 @@ fn trace(pid: Tid, options: &Options, gate: &Gate, messages: &Sender<Message>, r
         pool: std::mem::take(&mut tracees.pool),
     }));
     // A release is the end of the other end of this channel: so it also is one when its owner panics.
-    let out_of_time = match until {
-        Some(until) => {
-            release.recv_timeout(until.saturating_duration_since(Instant::now())) == Err(RecvTimeoutError::Timeout)
-        }
-        None => {
-            let _ = release.recv();
-            false
-        }
+    let asked = match until {
+        Some(until) => release.recv_timeout(until.saturating_duration_since(Instant::now())),
+        None => release.recv().map_err(|_| RecvTimeoutError::Disconnected),
     };
-    Ended { stopped_for: tracees.let_go(gate), out_of_time }
+    let out_of_time = matches!(asked, Err(RecvTimeoutError::Timeout));
+    let Ok(job) = asked else {
+        gate.close();
+        return Ended { stopped_for: tracees.let_go(), out_of_time };
+    };
+    let made = job.run();
+    for tid in job.tried() {
+        // A signal may have come on the way: it is still to be delivered.
+        if let Ok(Some(change @ (Change::Stopped { .. } | Change::Signalled(_)))) = ptrace::look(tid) {
+            tracees.held.insert(tid, Held::Stopped(change));
+        }
+    }
+    let ended = Ended { stopped_for: tracees.let_go(), out_of_time };
+    match made {
+        Ok(copy) => {
+            let _ = messages.send(Message::Forked(copy.tid()));
+            let _ = release.recv();
+            gate.close();
+        }
+        Err(why) => {
+            gate.close();
+            let _ = messages.send(Message::Refused(why));
+        }
+    }
+    ended
 }
 
 /// The threads of one process, from the tracing thread's point of view.
@@ -330,8 +368,7 @@ impl Tracees {
     }
 
     /// Lets every thread go, each with the signal that it was about to receive.
-    fn let_go(&mut self, gate: &Gate) -> Duration {
-        gate.close();
+    fn let_go(&mut self) -> Duration {
         for (tid, held) in std::mem::take(&mut self.held) {
             let signal = match held {
                 Held::Stopped(Change::Signalled(signal)) => signal,

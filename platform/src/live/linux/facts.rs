@@ -8,7 +8,7 @@ use std::fmt::Write;
 use std::path::PathBuf;
 
 /// `smaps` has some 700 bytes per mapping; this is enough for the kernel's default limit of 65,530 mappings.
-const LIMIT_SMAPS: u64 = 64 << 20;
+pub(super) const LIMIT_SMAPS: u64 = 64 << 20;
 
 /// How many descriptors are listed. Two reads each; servers with a hundred thousand connections exist, and what they
 /// have open is the same a thousand times over.

@@ -71,6 +71,29 @@ impl LiveMemory {
         Self { tid, file, extents: mappings::extents(mappings), runs, gate }
     }
 
+    /// The memory of a copy of a process, without what `lacks` says that the copy does not have.
+    pub(super) fn of_copy(
+        tid: Tid,
+        file: Option<File>,
+        mappings: &[Mapping],
+        gate: Arc<Gate>,
+        lacks: impl Fn(&Mapping) -> bool,
+    ) -> Self {
+        let mut memory = Self::new(tid, file, mappings, gate);
+        let how = |m: &Mapping| match m.protection {
+            _ if lacks(m) || mappings::unreadable(m) => How::Never,
+            Some(p) if !p.read => How::File,
+            _ => How::Bulk,
+        };
+        memory.runs = mappings::joined(mappings.iter().map(|m| (m.range.clone(), how(m))));
+        let absent = |how: How| (how == How::Never).then_some(Absent::Denied);
+        memory.extents = mappings::joined(mappings.iter().map(|m| (m.range.clone(), absent(how(m)))))
+            .into_iter()
+            .map(|(range, absent)| Extent { range, absent })
+            .collect();
+        memory
+    }
+
     /// How the bytes at `at` are read, and how many of them in the same way.
     fn run_at(&self, at: Addr) -> Option<(u64, How)> {
         let index = self.runs.partition_point(|(range, _)| range.end <= at);

@@ -15,6 +15,7 @@
 mod attach;
 mod facts;
 mod files;
+mod fork;
 mod images;
 mod mappings;
 mod memory;
@@ -48,6 +49,9 @@ pub struct Options {
     /// The process is let go after this time, measured from the first request to stop, even if nobody released it;
     /// memory then reads as released. Threads not recorded by then stay without registers.
     pub stop_budget: Option<Duration>,
+    /// Copy the process while it stands still, let it run on at once, and read the copy: see `fork/mod.rs`. There is no
+    /// budget then.
+    pub fork: bool,
     /// List open descriptors.
     pub open_files: bool,
     /// Sum up resident memory by kind (`smaps`), which makes the kernel look at every page of the process once.
@@ -60,6 +64,7 @@ impl Default for Options {
             stop_wait: Duration::from_secs(5),
             uninterruptible_wait: Duration::from_millis(100),
             stop_budget: None,
+            fork: false,
             open_files: true,
             resident: true,
         }
@@ -131,8 +136,13 @@ fn attach_to(pid: i32, options: &Options) -> Result<Stop, Refusal> {
     let tid = threads::with_address_space(pid);
     let mut facts = facts::gather(pid, tid, options);
     let mut held = images::HeldFiles::default();
+    let mut prepared = None;
     if let Ok((maps, _)) = files::read(format!("/proc/{tid}/maps"), LIMIT_MAPS) {
-        held.describe(tid, &mut mappings::parse(&maps).0);
+        let mut mappings = mappings::parse(&maps).0;
+        held.describe(tid, &mut mappings);
+        if options.fork {
+            prepared = Some(fork::Prepared::find(pid, tid, &mappings)?);
+        }
     }
     let host = |name: &str| {
         let text = files::text(format!("/proc/sys/kernel/{name}")).ok()?;
@@ -152,6 +162,14 @@ fn attach_to(pid: i32, options: &Options) -> Result<Stop, Refusal> {
     let auxv = facts::auxv(tid);
     held.describe(tid, &mut mappings);
     let attach::Record { outcomes, doubts, pool } = tracer.recorded()?;
+    let copy = match prepared {
+        Some(prepared) if auxv == facts.auxv => Some(tracer.fork(prepared.job(&outcomes, &mappings)?)?),
+        Some(_) => {
+            let reason = "it began to run another program right before it was stopped; try again".into();
+            return Err(Refusal::NoFork { reason });
+        }
+        None => None,
+    };
 
     if auxv != facts.auxv {
         facts = facts::gather(pid, tid, options);
@@ -186,9 +204,25 @@ fn attach_to(pid: i32, options: &Options) -> Result<Stop, Refusal> {
     let mut threads = assembled.threads;
     stack_of_leader(&mut threads, &mappings);
     let status = attributes.iter().find(|a| &*a.key == "proc.status").map(|a| &*a.value).unwrap_or_default();
+    let memory = match copy {
+        Some(copy) => {
+            let (smaps, more) = files::read(format!("/proc/{copy}/smaps"), facts::LIMIT_SMAPS).map_err(|source| {
+                Refusal::System { doing: format!("reading the mappings of the copy of process {pid}").into(), source }
+            })?;
+            if more {
+                let why = "what smaps does not tell for lack of room is absent";
+                all_doubts.push(Doubt::new("fork", why));
+            }
+            let mut lacking = fork::Lacking::of(&mappings, &String::from_utf8_lossy(&smaps));
+            all_doubts.append(&mut lacking.doubts);
+            let mem = File::open(format!("/proc/{copy}/mem")).ok();
+            memory::LiveMemory::of_copy(copy, mem, &mappings, gate, |m| lacking.has(m))
+        }
+        None => memory::LiveMemory::new(tid, mem, &mappings, gate),
+    };
     let target = LiveTarget {
         identity,
-        memory: memory::LiveMemory::new(tid, mem, &mappings, gate),
+        memory,
         event: event(&threads, status),
         threads,
         mappings,

@@ -141,6 +141,13 @@ pub(super) fn signals_pending(tid: Tid) -> io::Result<u64> {
 
 /// Looks whether a tracee has stopped or ended, without waiting and without taking the answer away.
 pub(super) fn look(tid: Tid) -> io::Result<Option<Change>> {
+    Ok(look_raw(tid)?.map(|(code, status)| {
+        if code == libc::CLD_TRAPPED || code == libc::CLD_STOPPED { of_stop(status) } else { Change::Ended }
+    }))
+}
+
+/// The same, as the kernel says it: code and status.
+fn look_raw(tid: Tid) -> io::Result<Option<(c_int, c_int)>> {
     let options = libc::WSTOPPED | libc::WEXITED | libc::WNOWAIT | libc::WNOHANG | libc::__WALL;
     let id = libc::id_t::try_from(tid).map_err(|_| io::Error::from_raw_os_error(libc::ESRCH))?;
     let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
@@ -153,14 +160,132 @@ pub(super) fn look(tid: Tid) -> io::Result<Option<Change>> {
     let info = unsafe { info.assume_init() };
     // SAFETY: after waitid the record is zero, or that of a SIGCHLD, which has these members.
     let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
-    if pid == 0 {
-        return Ok(None);
+    Ok((pid != 0).then_some((info.si_code, status)))
+}
+
+/// How a thread that was made to run came to a halt.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pause {
+    /// It was asked to stop, or was just born.
+    Trapped,
+    /// It has a child now.
+    Cloned,
+    /// It enters or leaves a system call.
+    Call,
+    /// Before this signal is delivered, or as a part of its group's stop.
+    Other(c_int),
+    /// It has ended.
+    Ended,
+}
+
+/// Waits until a thread that runs has come to a halt.
+#[cfg(target_arch = "x86_64")]
+pub(super) fn pause(tid: Tid, patience: std::time::Duration) -> io::Result<Pause> {
+    let begun = std::time::Instant::now();
+    let mut rounds = 0_u32;
+    loop {
+        if let Some(pause) = halted(tid)? {
+            return Ok(pause);
+        }
+        rounds = rounds.saturating_add(1);
+        if begun.elapsed() > patience {
+            return Err(io::Error::from_raw_os_error(libc::ETIMEDOUT));
+        }
+        if rounds < 64 {
+            std::thread::yield_now();
+        } else {
+            std::thread::sleep(std::time::Duration::from_micros(20));
+        }
     }
-    Ok(Some(if info.si_code == libc::CLD_TRAPPED || info.si_code == libc::CLD_STOPPED {
-        of_stop(status)
-    } else {
-        Change::Ended
+}
+
+#[cfg(target_arch = "x86_64")]
+fn halted(tid: Tid) -> io::Result<Option<Pause>> {
+    const CALL: c_int = libc::SIGTRAP | 0x80;
+    let Some((code, status)) = look_raw(tid)? else { return Ok(None) };
+    if code != libc::CLD_TRAPPED && code != libc::CLD_STOPPED {
+        return Ok(Some(Pause::Ended));
+    }
+    let (signal, event) = (status & 0xff, (status >> 8_i32) & 0xff);
+    Ok(Some(match (event, signal) {
+        (EVENT_STOP, libc::SIGTRAP) => Pause::Trapped,
+        (libc::PTRACE_EVENT_CLONE, libc::SIGTRAP) => Pause::Cloned,
+        (0, CALL) => Pause::Call,
+        _ => Pause::Other(signal),
     }))
+}
+
+/// Makes the kernel trace children of a stopped thread, and tell system calls from signals. `bound` kills it when its
+/// tracer ends.
+#[cfg(target_arch = "x86_64")]
+pub(super) fn follow(tid: Tid, bound: bool) -> io::Result<()> {
+    let options = libc::PTRACE_O_TRACECLONE | libc::PTRACE_O_TRACESYSGOOD;
+    set_options(tid, if bound { options | libc::PTRACE_O_EXITKILL } else { options })
+}
+
+/// Ends what [`follow`] began.
+#[cfg(target_arch = "x86_64")]
+pub(super) fn follow_not(tid: Tid) -> io::Result<()> {
+    set_options(tid, 0)
+}
+
+#[cfg(target_arch = "x86_64")]
+fn set_options(tid: Tid, options: c_int) -> io::Result<()> {
+    let options = usize::try_from(options).unwrap_or(0);
+    request(c_long::from(libc::PTRACE_SETOPTIONS), tid, 0, ptr::without_provenance_mut(options))
+}
+
+/// Lets a stopped thread run; to its next system call only, if asked for.
+#[cfg(target_arch = "x86_64")]
+pub(super) fn go(tid: Tid, to_call: bool) -> io::Result<()> {
+    let number = if to_call { libc::PTRACE_SYSCALL } else { libc::PTRACE_CONT };
+    request(c_long::from(number), tid, 0, ptr::null_mut())
+}
+
+/// The number of the child that a halt is about.
+#[cfg(target_arch = "x86_64")]
+pub(super) fn event_message(tid: Tid) -> io::Result<Tid> {
+    let mut message = 0_u64;
+    request(c_long::from(libc::PTRACE_GETEVENTMSG), tid, 0, ptr::from_mut(&mut message).cast())?;
+    Tid::try_from(message).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))
+}
+
+/// Sets the blocked signals of a stopped thread.
+#[cfg(target_arch = "x86_64")]
+pub(super) fn set_signal_mask(tid: Tid, mut mask: u64) -> io::Result<()> {
+    request(c_long::from(libc::PTRACE_SETSIGMASK), tid, size_of::<u64>(), ptr::from_mut(&mut mask).cast())
+}
+
+/// Where a stopped thread has registered its `struct rseq`; 0 if nowhere.
+#[cfg(target_arch = "x86_64")]
+pub(super) fn rseq(tid: Tid) -> io::Result<u64> {
+    /// `PTRACE_GET_RSEQ_CONFIGURATION`, which the C library's headers lack.
+    const GET: c_long = 0x420f;
+    // `struct ptrace_rseq_configuration`: pointer, size, signature, flags, padding.
+    let mut answer = [0_u64; 3];
+    request(GET, tid, size_of_val(&answer), answer.as_mut_ptr().cast())?;
+    Ok(answer[0])
+}
+
+/// Kills a process of ours.
+#[cfg(target_arch = "x86_64")]
+pub(super) fn kill(tid: Tid) -> io::Result<()> {
+    Ok(nix::sys::signal::kill(Pid::from_raw(tid), nix::sys::signal::Signal::SIGKILL)?)
+}
+
+/// Waits for the end of a process that was killed, as its tracer.
+#[cfg(target_arch = "x86_64")]
+pub(super) fn bury(tid: Tid) -> io::Result<()> {
+    use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+    loop {
+        match waitpid(Pid::from_raw(tid), Some(WaitPidFlag::__WALL)) {
+            Ok(WaitStatus::Exited(..) | WaitStatus::Signaled(..)) => return Ok(()),
+            // A halt on its way to the end.
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
 }
 
 /// A stop's status: the signal below, the `ptrace` event in the second byte.
