@@ -3,10 +3,12 @@
 
 mod bench;
 mod cross;
+mod kernel_faults;
 mod steps;
 mod tidy;
 
 use clap::{Parser, Subcommand};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 #[derive(Parser)]
@@ -52,6 +54,18 @@ enum Command {
         #[arg(long, default_value_t = 200)]
         captures: u32,
     },
+    /// Judge a folder of kernel dumps (one for each row of testdata/kernel-logs/truth.tsv), write docs/kernel-findings.md.
+    KernelFaults {
+        /// The folder: `KIND.*` and `KIND.serial.log`.
+        #[arg(long, value_name = "DIR")]
+        dumps: PathBuf,
+        /// The kernel's file with debug information: judge with it as well.
+        #[arg(long, value_name = "VMLINUX")]
+        kernel: Option<PathBuf>,
+        /// Cut the consoles into testdata/kernel-logs as well.
+        #[arg(long)]
+        logs: bool,
+    },
 }
 
 fn main() -> ExitCode {
@@ -62,6 +76,7 @@ fn main() -> ExitCode {
         Command::Cross { system } => cross::run(system),
         Command::CrossCheck { victim, variant } => steps::cross_check(victim.as_deref(), variant.as_deref()),
         Command::Stress { captures } => steps::stress(captures),
+        Command::KernelFaults { dumps, kernel, logs } => kernel_faults::run(&dumps, kernel.as_deref(), logs),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

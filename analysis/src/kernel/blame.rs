@@ -63,6 +63,8 @@ pub(crate) fn blame(snapshot: &Snapshot, report: &Report, excused: Excused) -> B
             let is_it = |f: &Frame| f.function.as_deref().is_some_and(|n| crate::names::normalise(n) == *wanted);
             found.frame = frames.iter().position(is_it);
         }
+        // A trace that blames nobody is an answer, too.
+        None if !stack.is_empty() => {}
         None => by_frames(snapshot, frames, excused, &mut found),
     }
     found
