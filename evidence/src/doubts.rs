@@ -1,14 +1,15 @@
 //! A bounded list of things that failed without ending the operation.
 
 use crate::Addr;
+use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
 /// How many doubts one operation keeps. A damaged source can fail a million times in the same way; a person reads the
 /// first hundreds, and the rest is counted.
 pub const LIMIT_DOUBTS: usize = 1024;
 
-/// Something failed or looked wrong, and the operation went on.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Something failed or looked wrong, and the operation went on. Ordered by key, address, text.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Doubt {
     /// What was being done, as a stable short key such as `"note"` or `"stack-read"`.
     pub what: &'static str,
@@ -40,7 +41,7 @@ pub struct Doubts {
 
 #[derive(Debug, Default)]
 struct Inner {
-    kept: Vec<Doubt>,
+    kept: BTreeSet<Doubt>,
     dropped: u64,
 }
 
@@ -58,7 +59,7 @@ impl Doubts {
             return;
         }
         if inner.kept.len() < LIMIT_DOUBTS {
-            inner.kept.push(doubt);
+            inner.kept.insert(doubt);
         } else {
             inner.dropped = inner.dropped.saturating_add(1);
         }
@@ -75,8 +76,7 @@ impl Doubts {
     #[must_use]
     pub fn into_sorted(self) -> Vec<Doubt> {
         let inner = self.inner.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let mut kept = inner.kept;
-        kept.sort_by(|a, b| (a.what, a.at, &a.why).cmp(&(b.what, b.at, &b.why)));
+        let mut kept: Vec<Doubt> = inner.kept.into_iter().collect();
         if inner.dropped > 0 {
             kept.push(Doubt::new(
                 "doubts",

@@ -57,6 +57,8 @@ const MAGIC_2: u32 = 0x4650_5845;
 /// `_fpx_sw_bytes` in the legacy area; the kernel gives tracers the mask of features at its start.
 const SOFTWARE: usize = 464;
 
+/// `CLONE_VM`: the thread's child only forks the copy, so that memory is copied once.
+const CLONE_VM: u64 = 0x100;
 /// `CLONE_FILES`: the child is to hold no descriptor open that the program closes.
 const CLONE_FILES: u64 = 0x400;
 const CLONE_PARENT_SETTID: u64 = 0x0010_0000;
@@ -113,7 +115,7 @@ pub(super) fn chain(below: u64, regs: &Words, mask: u64, vectors: &[u8], gadgets
         Some(w)
     };
     let child_number = wait_at.checked_add(FRAME_RDI.to_u64())?;
-    let fork = call(CALL_CLONE, wait_at, [CLONE_FILES | CLONE_PARENT_SETTID, child_at, child_number, 0])?;
+    let fork = call(CALL_CLONE, wait_at, [CLONE_VM | CLONE_FILES | CLONE_PARENT_SETTID, child_at, child_number, 0])?;
     let reap = call(CALL_WAIT4, restore_at, [NOBODY, 0, WAIT_ALL, 0])?;
     let again = call(CALL_CLONE, end_at, [CLONE_FILES, grandchild_at, 0, 0])?;
     let end = call(CALL_EXIT_GROUP, end_at, [0; 4])?;
