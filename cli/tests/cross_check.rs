@@ -24,6 +24,8 @@ struct Argued {
     /// `*` is every peer.
     peer: &'static str,
     reason: &'static str,
+    /// The variables that it is about; empty is all of them, and frames.
+    variables: &'static [&'static str],
     /// What the peer says begins with this.
     says: &'static str,
     /// A peer that has the frame as we do.
@@ -38,6 +40,7 @@ const ARGUED: &[Argued] = &[
         variant: "*",
         peer: "gdb",
         reason: "ours-lost-value",
+        variables: &["argc", "argv"],
         says: "",
         witness: None,
         proof: "jit: gdb has no call frame information for the code in the anonymous mapping and guesses two frames there \
@@ -48,6 +51,7 @@ const ARGUED: &[Argued] = &[
         variant: "*",
         peer: "gdb",
         reason: "ours-lost-value",
+        variables: &[],
         says: "",
         witness: None,
         proof: "rust_abort: the thread that makes the other one may be in clone3() or in a system call; what its callers \
@@ -59,6 +63,7 @@ const ARGUED: &[Argued] = &[
         variant: "*",
         peer: "gdb",
         reason: "value-differs",
+        variables: &["i"],
         says: "2",
         witness: None,
         proof: "inlines: `i` of Matrix::at() is 0 in the source; its location is the value on entry to the function that \
@@ -70,6 +75,7 @@ const ARGUED: &[Argued] = &[
         variant: "*",
         peer: "gdb",
         reason: "value-differs",
+        variables: &["a", "b"],
         says: "",
         witness: None,
         proof: "optimised: `a` and `b` of both() were inlined into pieces(); their locations are values on entry to \
@@ -81,6 +87,7 @@ const ARGUED: &[Argued] = &[
         variant: "*",
         peer: "eu-stack",
         reason: "ours-extra",
+        variables: &[],
         says: "",
         witness: None,
         proof: "no_cfi: only before() calls without_cfi(), which has neither frame pointer nor call frame information; \
@@ -91,6 +98,7 @@ const ARGUED: &[Argued] = &[
         variant: "*",
         peer: "eu-stack",
         reason: "ours-missing-inline",
+        variables: &[],
         says: "0x0 ?",
         witness: None,
         proof: "jump_null: one call of a null pointer is one frame at 0; eu-stack shows it twice and stops. gdb has it \
@@ -101,6 +109,7 @@ const ARGUED: &[Argued] = &[
         variant: "*",
         peer: "eu-stack",
         reason: "ours-extra",
+        variables: &[],
         says: "",
         witness: Some("gdb"),
         proof: "jump_null: the call pushed its return address, which is in run(); eu-stack follows the frame pointer, \
@@ -111,6 +120,7 @@ const ARGUED: &[Argued] = &[
         variant: "*",
         peer: "*",
         reason: "ours-lost-name",
+        variables: &[],
         says: "code",
         witness: None,
         proof: "exec_nonexec: `code` is a variable (STT_OBJECT), into which the program called; no function has that \
@@ -121,6 +131,7 @@ const ARGUED: &[Argued] = &[
         variant: "*",
         peer: "eu-stack",
         reason: "ours-extra",
+        variables: &[],
         says: "",
         witness: Some("gdb"),
         proof: "exec_nonexec: the call pushed its return address, which is in enter(); eu-stack follows the frame \
@@ -131,6 +142,7 @@ const ARGUED: &[Argued] = &[
         variant: "gcc-O2",
         peer: "eu-stack",
         reason: "file-differs",
+        variables: &[],
         says: "",
         witness: Some("gdb"),
         proof: "eu-stack gives an inlined function of the C++ library the line of the program that it was inlined at; gdb has the line in the library, as we do",
@@ -140,6 +152,7 @@ const ARGUED: &[Argued] = &[
         variant: "m32*",
         peer: "eu-stack",
         reason: "ours-extra",
+        variables: &[],
         says: "",
         witness: Some("gdb"),
         proof: "eu-stack loses the frames above main() of a live 32-bit process, in the C library that has no symbols \
@@ -150,6 +163,7 @@ const ARGUED: &[Argued] = &[
         variant: "clang-split-dwp",
         peer: "gdb",
         reason: "unavailable",
+        variables: &[],
         says: "gdb failed: signal: 11",
         witness: None,
         proof: "gdb 13 dies of a segmentation fault of its own when it reads a DWARF 5 package file of clang's; lldb is \
@@ -158,13 +172,25 @@ const ARGUED: &[Argued] = &[
 ];
 
 impl Argued {
-    fn is_about(&self, victim: &str, variant: &str, peer: &str, reason: &str, says: &str) -> bool {
+    fn is_about(
+        &self,
+        (victim, variant): (&str, &str),
+        peer: &str,
+        reason: &str,
+        variable: Option<&str>,
+        says: &str,
+    ) -> bool {
+        // Parts of a variable begin with its name.
+        let own = |v: &str| v.split(['.', '[', '-', ' ']).next().unwrap_or_default().to_owned();
+        let variable_fits =
+            self.variables.is_empty() || variable.is_some_and(|v| self.variables.contains(&own(v).as_str()));
         let variant_fits = match self.variant.strip_suffix('*') {
             Some(start) => variant.starts_with(start),
             None => variant == self.variant,
         };
         (self.victim == "*" || self.victim == victim)
             && variant_fits
+            && variable_fits
             && (self.peer == "*" || self.peer == peer)
             && self.reason == reason
             && says.starts_with(self.says)
@@ -199,6 +225,8 @@ struct Looked {
     totals: BTreeMap<(String, String), u64>,
     /// Proofs that were needed.
     proofs: BTreeSet<&'static str>,
+    /// What they were needed for, and how often.
+    argued: BTreeMap<String, u64>,
 }
 
 fn look(victim: &Victim, variant: &str, way: Way) -> Result<Looked, String> {
@@ -241,7 +269,7 @@ fn look(victim: &Victim, variant: &str, way: Way) -> Result<Looked, String> {
         let name = peer["peer"].as_str().unwrap_or_default();
         if let Some(why) = peer.get("unavailable") {
             let says = why.as_str().unwrap_or_default();
-            match ARGUED.iter().find(|a| a.is_about(victim.name, variant, name, "unavailable", says)) {
+            match ARGUED.iter().find(|a| a.is_about((victim.name, variant), name, "unavailable", None, says)) {
                 Some(argued) => drop(looked.proofs.insert(argued.proof)),
                 None => looked.lines.push(format!("{label} {name}: {why}")),
             }
@@ -264,17 +292,26 @@ fn look(victim: &Victim, variant: &str, way: Way) -> Result<Looked, String> {
         let mut listed = 0_u64;
         for d in peer["differences"].as_array().into_iter().flatten() {
             let reason = d["reason"].as_str().unwrap_or_default();
-            // What is not the peer's limit is counted; these two are ours, and lose no value.
-            if reason.starts_with("peer-") || matches!(reason, "ours-limit" | "ours-unlisted") {
+            // What is not the peer's limit is counted; this one is a limit of ours that we announce.
+            if reason.starts_with("peer-") || reason == "ours-limit" {
                 continue;
             }
             listed += 1;
+            // A known gap: a few variables of inlined functions of optimised Rust, which gdb lists without a value.
+            if reason == "ours-unlisted" && victim.name.starts_with("rust_") {
+                continue;
+            }
             let says = d["peer"].as_str().unwrap_or_default();
             match ARGUED.iter().find(|a| {
-                a.is_about(victim.name, variant, name, reason, says)
+                a.is_about((victim.name, variant), name, reason, d["variable"].as_str(), says)
                     && a.witness.is_none_or(|witness| agrees(&document, witness, d))
             }) {
-                Some(argued) => drop(looked.proofs.insert(argued.proof)),
+                Some(argued) => {
+                    looked.proofs.insert(argued.proof);
+                    let of = d["variable"].as_str().unwrap_or("frame");
+                    let line = format!("{name} {} {reason} {of}: {says}", victim.name);
+                    *looked.argued.entry(line).or_default() += 1;
+                }
                 None => looked.lines.push(format!("{label} {name}: {d}")),
             }
         }
@@ -298,6 +335,9 @@ fn look_at(jobs: &[(&Victim, &str, Way)]) {
     for one in results {
         all.lines.extend(one.lines);
         all.proofs.extend(one.proofs);
+        for (line, n) in one.argued {
+            *all.argued.entry(line).or_default() += n;
+        }
         for (key, n) in one.totals {
             *all.totals.entry(key).or_default() += n;
         }
@@ -305,6 +345,9 @@ fn look_at(jobs: &[(&Victim, &str, Way)]) {
     println!("{} looks", jobs.len());
     for ((peer, name), n) in &all.totals {
         println!("{peer:10} {n:10} {name}");
+    }
+    for (line, n) in &all.argued {
+        println!("argued {n} x {line}");
     }
     for proof in &all.proofs {
         println!("argued: {proof}");

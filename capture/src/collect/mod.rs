@@ -15,7 +15,7 @@ use crate::plan::Plan;
 use crate::resolve::Resolved;
 use crate::walk::Walked;
 use debuginfo::DebugInfo;
-use evidence::{Doubts, Memory, Target};
+use evidence::{Doubts, Memory, Origin, Target};
 pub(crate) use memory::interrupted;
 use scene::Scene;
 use snapshot_format::Snapshot;
@@ -33,10 +33,14 @@ pub(crate) struct Given<'c, 'm> {
 }
 
 pub(crate) fn collect(given: &Given<'_, '_>, snapshot: &mut Snapshot) {
-    messages::collect(given.memory, given.info, snapshot);
-    if let Some(thread) = given.walked.iter().find(|w| w.faulting) {
-        let arch = given.target.identity().arch;
-        let scene = Scene::new(thread, given.resolved, given.memory, given.info, arch);
+    let identity = given.target.identity();
+    // A kernel has no C library and no runtime of C++ or Rust that would keep what it said; its log has that.
+    let program = identity.origin != Origin::KernelDump;
+    if program {
+        messages::collect(given.memory, given.info, snapshot);
+    }
+    if let Some(thread) = given.walked.iter().find(|w| w.faulting && program) {
+        let scene = Scene::new(thread, given.resolved, given.memory, given.info, identity.arch);
         messages::of_runtimes(&scene, snapshot);
     }
     memory::collect(given, snapshot);

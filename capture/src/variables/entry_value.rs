@@ -76,7 +76,14 @@ fn goes_to(
         text(gimli::DW_AT_linkage_name).or_else(|| text(gimli::DW_AT_name))
     };
     let (there, here) = (linkage(caller, target)?, linkage(callee, function)?);
-    Some(there == here)
+    if there == here {
+        return Some(true);
+    }
+    // One function may have several names: glibc's `__nanosleep` is called as `nanosleep`.
+    let info = callee.collector.types.info();
+    let start = info.function_at(callee.module, callee.pc()).map(|(_, start)| start);
+    let named = info.symbols(callee.module).and_then(|symbols| symbols.by_name(&there)).map(|symbol| symbol.start);
+    Some(named.is_some() && named == start)
 }
 
 /// As [`Dwarf::follow`](debuginfo::dwarf::Dwarf::follow), for an attribute of a DIE whose lifetime is another.

@@ -311,6 +311,12 @@ class Walker:
         return {"text": str(value), "string": str(value).encode("utf-8", "replace").hex()}
 
 
+def is_label(symbol, block):
+    """A label whose code is gone: gdb's list of locals has it as a variable without a value, DWARF does not."""
+    label = gdb.lookup_symbol(symbol.name, block, gdb.SYMBOL_LABEL_DOMAIN)[0]
+    return label is not None and label.line == symbol.line
+
+
 def variables_of(frame):
     found = []
     try:
@@ -326,6 +332,8 @@ def variables_of(frame):
             try:
                 value = symbol.value(frame)
                 if value.is_optimized_out:
+                    if is_label(symbol, block):
+                        continue
                     entry["absent"] = "<optimized out>"
                 else:
                     entry["tree"] = walker.tree(value)

@@ -73,7 +73,7 @@ pub enum Reason {
     /// pretty-printer for the type, that one failed on it, or the value lies in registers, where it kills gdb 13. Seen
     /// for libc++'s `map` and `shared_ptr`, and where clang leaves a member's type undefined.
     PeerRawStructure,
-    /// gdb lists a variable that it has no value of, and we do not list it: seen in inlined functions of optimised Rust.
+    /// gdb lists a variable that it has no value of, and we do not list it.
     OursUnlisted,
     /// We evaluate variables of the innermost 1,024 frames of a thread only, and say so; the peer has no such limit.
     OursLimit,
@@ -133,7 +133,6 @@ impl Reason {
                 | Self::PeerTailCallValue
                 | Self::PeerRawStructure
                 | Self::OursLimit
-                | Self::OursUnlisted
                 | Self::PeerNoTailCall
                 | Self::PeerNoInlines
                 | Self::PeerLostInlineName

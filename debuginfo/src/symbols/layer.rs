@@ -101,7 +101,7 @@ impl<'m> Layer<'m> {
     }
 
     /// Whether nobody has put the symbols in order yet, and few have asked for one.
-    pub(super) fn may_scan(&self) -> bool {
+    fn may_scan(&self) -> bool {
         self.table.get().is_none() && self.scans.fetch_add(1, Ordering::Relaxed) < SCANS
     }
 

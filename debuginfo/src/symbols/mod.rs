@@ -22,7 +22,11 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry as MapEntry;
 use std::ops::Range;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use table::Entry;
+
+/// So many names are looked for one by one before all are put into an index, which takes 100 bytes for each symbol.
+const NAMES_WITHOUT_INDEX: usize = 16;
 
 /// The symbols of one module.
 #[derive(Debug)]
@@ -33,6 +37,7 @@ pub struct Symbols<'m> {
     sections: Vec<Range<u64>>,
     kind: SymbolKind,
     by_name: OnceLock<HashMap<&'m [u8], Symbol<'m>>>,
+    names_asked: AtomicUsize,
 }
 
 /// A symbol.
@@ -114,7 +119,7 @@ impl<'m> Symbols<'m> {
             sections.push(stated.code().clone());
             kind = stated.kind();
         }
-        Self { layers, sections, kind, by_name: OnceLock::new() }
+        Self { layers, sections, kind, by_name: OnceLock::new(), names_asked: AtomicUsize::new(0) }
     }
 
     /// The best table there was.
@@ -149,8 +154,8 @@ impl<'m> Symbols<'m> {
     /// A symbol by its linkage name (without version). Of several, an exported one.
     #[must_use]
     pub fn by_name(&self, name: &str) -> Option<Symbol<'m>> {
-        let scan = self.by_name.get().is_none() && self.layers.iter().all(Layer::may_scan);
-        if !scan {
+        let asked = self.names_asked.fetch_add(1, Ordering::Relaxed);
+        if asked >= NAMES_WITHOUT_INDEX || self.by_name.get().is_some() {
             return self.indexed().get(name.as_bytes()).cloned();
         }
         let mut found = HashMap::new();

@@ -10,8 +10,11 @@ use std::ops::Range;
 
 /// Bytes of an interrupt stack on x86-64 (`IRQ_STACK_SIZE`, `arch/x86/include/asm/page_64_types.h`; KASAN doubles it).
 const IRQ_STACK: u64 = 32 << 10;
-/// DWARF's number of the base address of gs.
+/// DWARF's numbers of the base addresses of fs and gs.
+const FS_BASE: Register = Register(58);
 const GS_BASE: Register = Register(59);
+/// The first address of the upper half, which is the kernel's.
+const KERNEL_HALF: u64 = 1 << 63;
 
 /// Whether a note belongs to a CPU.
 type Method<'f> = &'f dyn Fn(&Cpu, &Thread) -> bool;
@@ -90,7 +93,14 @@ pub(super) fn assign(linux: &Linux<'_>, cpus: &mut [Cpu], tasks: &[Task], notes:
         let pid = note.process.filter(|pid| *pid != 0);
         pid.is_some() && task_of(cpu).map(|t| t.id) == pid
     };
-    let methods: [Method<'_>; 3] = [&by_stack, &by_base, &by_pid];
+    // A CPU in user mode has neither a kernel stack nor the kernel's gs, but its task's own thread pointer.
+    let by_thread_pointer = |cpu: &Cpu, note: &Thread| {
+        let in_user_mode = note.registers.sp().is_some_and(|sp| sp.0 < KERNEL_HALF);
+        let base = note.registers.get(FS_BASE).filter(|base| *base != 0 && in_user_mode);
+        let own = cpu.current.and_then(|task| linux.fields.pointer(task, "task_struct", "thread.fsbase").ok());
+        base.is_some() && own.map(|a| a.0) == base
+    };
+    let methods: [Method<'_>; 4] = [&by_stack, &by_base, &by_pid, &by_thread_pointer];
     for method in methods {
         for cpu in cpus.iter_mut().filter(|c| c.registers.is_none()) {
             let mut fitting = left.iter().enumerate().filter(|(_, note)| method(cpu, note)).map(|(index, _)| index);
