@@ -144,6 +144,16 @@ fn with_the_kernels_file() {
     assert!(equal * 1000 >= all * 995, "{equal} of {all}");
 }
 
+/// Whether this machine has the kernel's file in a place where it is looked for without being asked.
+fn is_installed(document: &Value) -> bool {
+    let release = text(&document["identity"], "release");
+    let places = ["/usr/lib/debug/boot/vmlinux-", "/usr/lib/debug/lib/modules/", "/boot/vmlinux-", "/lib/modules/"];
+    places.iter().any(|place| {
+        let path = format!("{place}{release}");
+        Path::new(&path).is_file() || ["vmlinux", "build/vmlinux"].iter().any(|f| Path::new(&path).join(f).is_file())
+    })
+}
+
 /// Without it, the functions are the same but for inlined calls, which only DWARF knows.
 fn check_without(dump: &str, theirs: &str, unnamed: &[&str]) {
     let (Some(dump), Some(theirs)) = (fixture(dump), fixture(theirs)) else { return };
@@ -151,6 +161,10 @@ fn check_without(dump: &str, theirs: &str, unnamed: &[&str]) {
     let document = json(&["bt", "--json", arg(&dump), "--symbols", arg(empty.path())]);
     let expected = Drgn::parse(&std::fs::read_to_string(theirs).unwrap());
     check_facts(&document, &expected);
+    if is_installed(&document) {
+        println!("skipped: the kernel's debug package is installed here, so the dump is not all there is");
+        return;
+    }
     let (mut equal, mut all) = (0, 0);
     for (pid, mine, theirs) in stacks(&document, &expected) {
         assert_eq!(mine.last().map(|f| &f.name), theirs.last().map(|f| &f.name), "pid {pid}: the outermost frame");
