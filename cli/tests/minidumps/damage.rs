@@ -67,6 +67,16 @@ fn mutate(bytes: &mut Vec<u8>, random: &mut Random) {
     }
 }
 
+/// Kilobytes that this process may ever have in memory.
+const LIMIT_PEAK: u64 = 512 << 10;
+
+/// The most memory that this process ever had, in kilobytes.
+fn peak_kilobytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
 #[test]
 fn damaged_dumps_are_read_as_far_as_they_go() {
     let originals: Vec<(String, Vec<u8>)> = dumps()
@@ -79,6 +89,7 @@ fn damaged_dumps_are_read_as_far_as_they_go() {
     }
     let (count, seed) = (number("POSTFAULT_MUTATIONS", 600), number("POSTFAULT_SEED", 0));
     let (mut opened, mut framed) = (0, 0);
+    let mut peak = peak_kilobytes();
     for n in 0..count {
         let mut random = Random(((seed * 1_000_003 + n) * 2 + 0x9e37_79b9_7f4a_7c15) | 1);
         let (name, original) = &originals[random.below(originals.len())];
@@ -95,6 +106,9 @@ fn damaged_dumps_are_read_as_far_as_they_go() {
         let mut snapshot = capture(target, &Locator::default(), &plan, &mut || {});
         analysis::analyse(&mut snapshot);
         framed += usize::from(!snapshot.frames.is_empty());
+        // Other tests of this program run meanwhile; none of them needs as much.
+        let before = std::mem::replace(&mut peak, peak_kilobytes());
+        assert!(peak < LIMIT_PEAK, "{name}, mutation {n} of seed {seed}: from {before} kB to {peak} kB");
     }
     println!("{count} mutations: {opened} opened, {framed} with frames");
     assert!(opened * 3 > count, "most damage leaves something to read");

@@ -10,6 +10,8 @@ use evidence::{Attribute, ToUsize};
 
 /// Annotations that are kept of one dump: Chrome sets some hundred.
 const LIMIT_ANNOTATIONS: usize = 65_536;
+/// Bytes of all keys and values together: any number of annotations may name the same long text.
+const LIMIT_BYTES: usize = 16 << 20;
 /// Bytes of one binary annotation that are shown.
 const LIMIT_BINARY: usize = 4096;
 
@@ -18,23 +20,29 @@ struct Pairs<'a, 'r> {
     reader: &'a Reader<'r>,
     list: &'a mut Vec<Attribute>,
     left: usize,
+    bytes_left: usize,
 }
 
 impl Pairs<'_, '_> {
     fn add(&mut self, key: String, value: impl Into<Box<str>>) {
-        if let Some(left) = self.left.checked_sub(1) {
-            self.left = left;
-            self.list.push(Attribute { key: key.into(), thread: None, value: value.into() });
-            if left == 0 {
-                self.reader.doubt(format!("more than {LIMIT_ANNOTATIONS} annotations: the rest is left out"));
-            }
+        let value = value.into();
+        let Some(left) = self.left.checked_sub(1) else { return };
+        let Some(bytes_left) = self.bytes_left.checked_sub(key.len().saturating_add(value.len())) else {
+            self.left = 0;
+            self.reader.doubt(format!("annotations of more than {LIMIT_BYTES} bytes: the rest is left out"));
+            return;
+        };
+        (self.left, self.bytes_left) = (left, bytes_left);
+        self.list.push(Attribute { key: key.into(), thread: None, value });
+        if left == 0 {
+            self.reader.doubt(format!("more than {LIMIT_ANNOTATIONS} annotations: the rest is left out"));
         }
     }
 }
 
 /// All annotations of all collectors.
 pub(super) fn read(reader: &Reader<'_>, modules: &[Module], list: &mut Vec<Attribute>) {
-    let mut pairs = Pairs { reader, list, left: LIMIT_ANNOTATIONS };
+    let mut pairs = Pairs { reader, list, left: LIMIT_ANNOTATIONS, bytes_left: LIMIT_BYTES };
     crashpad(&mut pairs, modules);
     assertion(&mut pairs);
     mozilla(&mut pairs);

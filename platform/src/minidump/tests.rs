@@ -148,3 +148,25 @@ fn memory_is_what_the_ranges_say() {
         let _ = oracle;
     }
 }
+
+/// Any number of annotations may name the same long text: a small file would become gigabytes.
+#[test]
+fn annotations_that_share_a_long_text_are_bounded() {
+    let (count, length) = (60_000_u32, 200_000_u32);
+    let mut words = vec![0x504d_444d, 0xa793, 1, 32, 0, 0, 0, 0, CRASHPAD_INFO, 52, 44];
+    // Behind these: version and two numbers of 16 bytes, then the place of the pairs, and that of the modules.
+    let (pairs_at, text_at) = (96, 96 + 4 + count * 8);
+    words.extend([1, 0, 0, 0, 0, 0, 0, 0, 0, 4 + count * 8, pairs_at, 0, 0]);
+    words.push(count);
+    words.extend((0..count).flat_map(|_| [text_at, text_at]));
+    words.push(length);
+    let mut bytes: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
+    bytes.extend(vec![b'a'; usize::try_from(length).unwrap()]);
+    bytes.push(0);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), bytes).unwrap();
+    let dump = load(file.path());
+    let kept: usize = dump.attributes.iter().map(|a| a.key.len() + a.value.len()).sum();
+    assert!((8 << 20..17 << 20).contains(&kept), "{kept} bytes are kept");
+    assert!(dump.gaps.doubts.iter().any(|d| d.why.contains("the rest is left out")), "{:?}", dump.gaps.doubts);
+}
