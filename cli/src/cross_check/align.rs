@@ -464,6 +464,7 @@ impl Work<'_> {
                     let reason = match (ours.variables_cut, &theirs.value) {
                         (true, _) => Reason::OursLimit,
                         (false, Some(_)) => Reason::OursMissingVariable,
+                        (false, None) if theirs.is_abstract => Reason::PeerAbstractVariable,
                         (false, None) => Reason::OursUnlisted,
                     };
                     let peer = theirs.value.clone().or_else(|| theirs.absent.clone());

@@ -18,6 +18,7 @@ LIMIT_ELEMENTS = 80
 LIMIT_STRING = 1100
 LIMIT_NODES = 20000
 LIMIT_FRAMES = 1100
+LIMIT_CODE = 1 << 16
 
 NUMBERS = (gdb.TYPE_CODE_INT, gdb.TYPE_CODE_CHAR, gdb.TYPE_CODE_BOOL, gdb.TYPE_CODE_ENUM)
 STRUCTURES = (gdb.TYPE_CODE_STRUCT, gdb.TYPE_CODE_UNION)
@@ -317,6 +318,53 @@ def is_label(symbol, block):
     return label is not None and label.line == symbol.line
 
 
+def key_of(block):
+    return (block.start, block.end, str(block.function))
+
+
+def chain_of(block):
+    """A block and those around it, up to the function's (an inlined function is one)."""
+    chain = [block]
+    while block.function is None and block.superblock is not None:
+        block = block.superblock
+        chain.append(block)
+    return chain
+
+
+BLOCKS = {}
+
+
+def blocks_of(function):
+    """The blocks of a function, by looking at each of its addresses: gdb has no list of them."""
+    key = key_of(function)
+    if key not in BLOCKS:
+        found = {}
+        for pc in range(function.start, min(function.end, function.start + LIMIT_CODE)):
+            block = gdb.block_for_pc(pc)
+            # Functions inlined into this one have blocks of their own; those around a block may be this one's.
+            while block is not None and not block.is_global and not block.is_static:
+                chain = chain_of(block)
+                if key_of(chain[-1]) == key:
+                    for inner in chain:
+                        found.setdefault(key_of(inner), inner)
+                    break
+                block = chain[-1].superblock
+        BLOCKS[key] = found
+    return BLOCKS[key]
+
+
+def is_abstract(symbol, block):
+    """Whether this is the abstract function's variable, of which the function has an instance in another block.
+
+    gdb adds what the abstract function declares and the instance lacks. A block that the instance lacks brings all blocks
+    in it along, also those which the instance has, with their own addresses."""
+    declared = (symbol.name, symbol.line, str(symbol.symtab))
+    return any(
+        key != key_of(block) and any((s.name, s.line, str(s.symtab)) == declared for s in other)
+        for key, other in blocks_of(chain_of(block)[-1]).items()
+    )
+
+
 def variables_of(frame):
     found = []
     try:
@@ -343,6 +391,8 @@ def variables_of(frame):
             except Exception as error:  # gdb.error, and whatever a pretty-printer raises
                 entry["absent"] = str(error)
                 entry.pop("tree", None)
+            if "absent" in entry and is_abstract(symbol, block):
+                entry["abstract"] = True
             found.append(entry)
         if block.function is not None:
             break

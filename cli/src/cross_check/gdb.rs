@@ -45,6 +45,9 @@ struct Variable {
     argument: bool,
     value: Option<String>,
     absent: Option<String>,
+    /// The abstract function's, of which there is an instance in another block.
+    #[serde(default, rename = "abstract")]
+    is_abstract: bool,
     line: Option<u64>,
     tree: Option<PeerValue>,
 }
@@ -157,6 +160,7 @@ pub fn parse(text: &str) -> (Vec<PeerThread>, bool) {
                     name: v.name,
                     value: v.value,
                     absent: v.absent,
+                    is_abstract: v.is_abstract,
                     argument: v.argument,
                     // gdb has 0 for variables without one.
                     line: v.line.filter(|l| *l > 0),

@@ -222,6 +222,9 @@ pub struct PeerVariable {
     pub value: Option<String>,
     /// Why there is no value, in the tool's words.
     pub absent: Option<String>,
+    /// Whether it is the abstract function's, and an instance of it is in another block, as the tool's own blocks say.
+    #[serde(skip_serializing_if = "std::ops::Not::not", rename = "abstract")]
+    pub is_abstract: bool,
     /// Whether it is a parameter of the function.
     pub argument: bool,
     /// The line of its declaration.

@@ -73,6 +73,10 @@ pub enum Reason {
     /// pretty-printer for the type, that one failed on it, or the value lies in registers, where it kills gdb 13. Seen
     /// for libc++'s `map` and `shared_ptr`, and where clang leaves a member's type undefined.
     PeerRawStructure,
+    /// gdb lists a variable without a value, and has the same declaration in another block of the function, which is the
+    /// instance: in scope, and listed as well, or out of scope. Seen in optimised Rust: where an inlined instance lacks a
+    /// block of its abstract function, gdb adds that block with all in it, also blocks which the instance has.
+    PeerAbstractVariable,
     /// gdb lists a variable that it has no value of, and we do not list it.
     OursUnlisted,
     /// We evaluate variables of the innermost 1,024 frames of a thread only, and say so; the peer has no such limit.
@@ -86,7 +90,7 @@ pub enum Reason {
 impl Reason {
     /// All of them.
     #[cfg(test)]
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 33] = [
         Self::OursMissingThread,
         Self::OursExtraThread,
         Self::OursMissing,
@@ -110,6 +114,7 @@ impl Reason {
         Self::PeerRawStructure,
         Self::OursLimit,
         Self::OursUnlisted,
+        Self::PeerAbstractVariable,
         Self::PeerNoTailCall,
         Self::PeerNoInlines,
         Self::PeerLostInlineName,
@@ -141,6 +146,7 @@ impl Reason {
                 | Self::PeerLineBeyondEnd
                 | Self::PeerMissingVariable
                 | Self::PeerLostValue
+                | Self::PeerAbstractVariable
                 | Self::PeerStaleRegister
         )
     }
@@ -172,6 +178,7 @@ impl Reason {
             Self::PeerRawStructure => "peer-raw-structure",
             Self::OursLimit => "ours-limit",
             Self::OursUnlisted => "ours-unlisted",
+            Self::PeerAbstractVariable => "peer-abstract-variable",
             Self::PeerNoTailCall => "peer-no-tail-call",
             Self::PeerNoInlines => "peer-no-inlines",
             Self::PeerLostInlineName => "peer-lost-inline-name",

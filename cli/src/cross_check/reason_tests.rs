@@ -122,7 +122,10 @@ fn variables(list: &mut Vec<(Reason, OurReport, PeerReport)>) {
     push(Reason::PeerRawStructure, known(OurScalar::Text("abc".into())), said(raw), &[]);
     let (mut own, peer) = variable(absent("optimised-out"), lost(), &[]);
     own.threads[0].frames[1].variables.clear();
+    let mut of_abstract = peer.clone();
+    of_abstract.threads[0].frames[1].variables[0].is_abstract = true;
     list.push((Reason::OursUnlisted, own.clone(), peer));
+    list.push((Reason::PeerAbstractVariable, own.clone(), of_abstract));
     let (_, peer) = variable(absent("optimised-out"), said(integer(2, 4)), &[]);
     list.push((Reason::OursMissingVariable, own.clone(), peer.clone()));
     own.threads[0].frames[1].variables_cut = true;
