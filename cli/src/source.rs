@@ -20,6 +20,9 @@ pub struct Hold {
     pub budget: Option<Duration>,
     /// A copy of it is read instead.
     pub fork: bool,
+    /// Only what threads and frames need is recorded, no list of open files, no sums of resident memory: both take time
+    /// in proportion to the process, and a backtrace as text shows neither.
+    pub brief: bool,
 }
 
 /// What the user named.
@@ -209,7 +212,14 @@ impl kernel_dumps::ReadAt for DumpBytes {
 fn live<R>(pid: u64, hold: Hold, then: impl FnOnce(&dyn Target, &mut dyn FnMut()) -> R) -> Result<Used<R>, Failure> {
     use platform::live::{Options, attach};
     #[cfg(target_os = "linux")]
-    let options = Options { stop_budget: hold.budget, fork: hold.fork, ..Options::default() };
+    let options = Options {
+        stop_budget: hold.budget,
+        fork: hold.fork,
+        open_files: !hold.brief,
+        resident: !hold.brief,
+        prepare: !hold.brief,
+        ..Options::default()
+    };
     #[cfg(not(target_os = "linux"))]
     let options = Options { stop_budget: hold.budget, ..Options::default() };
     if hold.fork && !cfg!(target_os = "linux") {

@@ -13,11 +13,29 @@ const BLOCK: u64 = 4096;
 /// stacks (64 KiB each) with room to spare; beyond it, reads go to the source each time.
 const LIMIT_BLOCKS: usize = 262_144;
 
+/// Blocks that are worth a thread of their own when many are fetched: 4 MiB, which take about a millisecond.
+const SHARE: usize = 1024;
+
+/// Most threads that fetch at once. What they read comes through one lock of the source's address space.
+const LIMIT_SHARES: usize = 8;
+
 /// What is known of one block: its readable prefix, and why it ends there if it does.
 #[derive(Clone)]
 struct Block {
-    bytes: Arc<[u8]>,
+    /// Blocks that were fetched together share their room.
+    store: Arc<Vec<u8>>,
+    range: Range<usize>,
     stop: Option<Absent>,
+}
+
+impl Block {
+    fn new(bytes: Vec<u8>, stop: Option<Absent>) -> Self {
+        Self { range: 0..bytes.len(), store: Arc::new(bytes), stop }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        self.store.get(self.range.clone()).unwrap_or_default()
+    }
 }
 
 /// Decorates a [`Memory`] with a cache of whole pages.
@@ -57,6 +75,25 @@ impl<'m> Paged<'m> {
         }
         wanted.sort_unstable();
         wanted.dedup();
+        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(LIMIT_SHARES);
+        let shares = wanted.len().div_ceil(SHARE).clamp(1, threads);
+        let share = wanted.len().div_ceil(shares).max(1);
+        let fetched: Vec<Vec<(u64, Block)>> = if shares == 1 {
+            vec![self.fetch_blocks(&wanted)]
+        } else {
+            std::thread::scope(|scope| {
+                let shares: Vec<_> =
+                    wanted.chunks(share).map(|blocks| scope.spawn(|| self.fetch_blocks(blocks))).collect();
+                shares.into_iter().filter_map(|s| s.join().ok()).collect()
+            })
+        };
+        let mut blocks = self.blocks.write().unwrap_or_else(PoisonError::into_inner);
+        let room = LIMIT_BLOCKS.saturating_sub(blocks.len());
+        blocks.extend(fetched.into_iter().flatten().take(room));
+    }
+
+    /// Reads blocks into one room: copying each into its own would take as long as reading them.
+    fn fetch_blocks(&self, wanted: &[u64]) -> Vec<(u64, Block)> {
         let mut store = vec![0_u8; wanted.len().saturating_mul(BLOCK.to_usize())];
         let mut batch: Vec<Read<'_>> = wanted
             .iter()
@@ -64,14 +101,16 @@ impl<'m> Paged<'m> {
             .map(|(at, into)| Read::new(Addr(*at), into))
             .collect();
         self.inner.read_batch(&mut batch);
-        let mut blocks = self.blocks.write().unwrap_or_else(PoisonError::into_inner);
-        for read in &batch {
-            if blocks.len() >= LIMIT_BLOCKS {
-                break;
-            }
-            let bytes = read.into.get(..read.got).unwrap_or_default();
-            blocks.insert(read.at.0, Block { bytes: Arc::from(bytes), stop: read.stop });
-        }
+        let got: Vec<(u64, usize, Option<Absent>)> = batch.iter().map(|r| (r.at.0, r.got, r.stop)).collect();
+        let store = Arc::new(store);
+        let starts = (0_usize..).step_by(BLOCK.to_usize());
+        got.into_iter()
+            .zip(starts)
+            .map(|((at, got, stop), start)| {
+                let range = start..start.saturating_add(got.min(BLOCK.to_usize()));
+                (at, Block { store: Arc::clone(&store), range, stop })
+            })
+            .collect()
     }
 
     /// From now on the source is not touched.
@@ -84,12 +123,12 @@ impl<'m> Paged<'m> {
             return block.clone();
         }
         if self.released.load(Ordering::Acquire) {
-            return Block { bytes: Arc::from([]), stop: Some(self.absent_after_release(Addr(start))) };
+            return Block::new(Vec::new(), Some(self.absent_after_release(Addr(start))));
         }
         let mut buffer = vec![0; BLOCK.to_usize()];
         let (got, stop) = self.inner.read(Addr(start), &mut buffer);
         buffer.truncate(got);
-        let block = Block { bytes: Arc::from(buffer), stop };
+        let block = Block::new(buffer, stop);
         let mut blocks = self.blocks.write().unwrap_or_else(PoisonError::into_inner);
         if blocks.len() < LIMIT_BLOCKS {
             blocks.insert(start, block.clone());
@@ -120,14 +159,14 @@ impl Memory for Paged<'_> {
             let start = align_down(here.0);
             let block = self.block(start);
             let skip = here.0.wrapping_sub(start).to_usize();
-            let available = block.bytes.get(skip..).unwrap_or_default();
+            let available = block.bytes().get(skip..).unwrap_or_default();
             let Some(rest) = into.get_mut(done..) else { break };
             let n = available.len().min(rest.len());
             if let (Some(to), Some(from)) = (rest.get_mut(..n), available.get(..n)) {
                 to.copy_from_slice(from);
             }
             done = done.saturating_add(n);
-            let whole = block.bytes.len() == BLOCK.to_usize();
+            let whole = block.bytes().len() == BLOCK.to_usize();
             if done < into.len() && !whole {
                 // The cached prefix ends inside the block. What lies behind (a hole, or a segment that starts in the
                 // middle of a page) is asked for directly.

@@ -12,6 +12,7 @@ pub fn run(args: &Bt) -> Result<Outcome, Failure> {
     let mut name = source::Name::from_args(&args.source);
     if let source::Name::Pid(_, hold) = &mut name {
         hold.fork = args.fork;
+        hold.brief = !args.output.json;
     }
     let snapshot = source::snapshot(&name, &args.symbols, &plan)?;
     let view = View::new(&snapshot);
