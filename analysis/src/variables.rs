@@ -83,10 +83,10 @@ fn name(rows: &[Variable], row: &Variable, frame: usize) -> Option<Named> {
     if root.name.is_empty() {
         return None;
     }
-    let mut path = root.name.clone();
+    let mut path = root.name.to_string();
     let mut arrow = is_pointer(root);
     for part in chain.iter().rev().skip(1) {
-        match part.name.as_str() {
+        match &*part.name {
             "" => return None,
             "*" => {
                 arrow = true;
@@ -103,7 +103,7 @@ fn name(rows: &[Variable], row: &Variable, frame: usize) -> Option<Named> {
         }
         arrow = is_pointer(part);
     }
-    Some(Named { path, root: root.name.clone(), kind: root.kind, frame })
+    Some(Named { path, root: root.name.to_string(), kind: root.kind, frame })
 }
 
 /// Whether members are reached through it with an arrow; references are written with a dot.

@@ -69,6 +69,7 @@ prop_compose! {
     fn frame()(pc in word(), function in proptest::option::of(text()), module in small(), inline in any::<bool>(),
                signal_frame in any::<bool>(), suspect in any::<bool>(), scan in any::<bool>()) -> Frame {
         let trust = if scan { Trust::Scan } else { Trust::Cfi };
+        let function = function.map(Into::into);
         Frame { pc, function, module, inline, signal_frame, suspect, trust, ..Frame::default() }
     }
 }
@@ -77,6 +78,7 @@ prop_compose! {
     fn variable()(thread in proptest::option::of(prop_oneof![Just(common::PID), any::<u64>()]), frame in small(), parent in small(),
                   name in text(), type_name in text(), pointer in word(), as_text in proptest::option::of(text())) -> Variable {
         let value = as_text.map_or(Value::Pointer(pointer), Value::Text);
+        let (name, type_name) = (name.into(), type_name.into());
         Variable { thread, frame, parent, name, type_name, value, ..Variable::default() }
     }
 }
@@ -178,7 +180,7 @@ fn long_names_and_deep_stacks_take_linear_time() {
     assert!(analysis::names::normalise(&braces).len() <= 3 * 8192);
     let crash = Crash::unmapped(STACK - 8).code(&[0x55]).reg("rsp", STACK).with(|s| {
         s.frames = (0..100_000)
-            .map(|n| Frame { pc: CODE, function: Some(format!("f{}", n % 7)), ..Frame::default() })
+            .map(|n| Frame { pc: CODE, function: Some(format!("f{}", n % 7).into()), ..Frame::default() })
             .collect();
         s.stacks = vec![Stack { first: 0, count: 100_000 }; 1000];
         s.threads.extend((0..1000).map(|n| Thread { id: 9000 + u64::from(n), stack: Some(n), ..Thread::default() }));

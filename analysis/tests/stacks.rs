@@ -129,7 +129,7 @@ fn threads(stacks: &[&[&str]], of: &[u32]) -> Crash {
     null(&["main"]).with(|s| {
         for names in stacks {
             s.stacks.push(Stack { first: s.frames.len() as u32, count: names.len() as u32 });
-            s.frames.extend(names.iter().map(|n| Frame { function: Some((*n).to_owned()), ..Frame::default() }));
+            s.frames.extend(names.iter().map(|n| Frame { function: Some((*n).into()), ..Frame::default() }));
         }
         for (n, stack) in of.iter().enumerate() {
             s.threads.push(Thread { id: 5000 + n as u64, stack: Some(stack + 1), ..Thread::default() });

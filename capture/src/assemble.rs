@@ -255,10 +255,10 @@ fn frames(frame: &Frame, resolved: &Resolved, modules: &Modules) -> Vec<schema::
     sources
         .iter()
         .map(|s| schema::Frame {
-            function: text(s.function.as_deref()),
-            linkage_name: text(s.linkage_name.as_deref()),
+            function: s.function.clone(),
+            linkage_name: s.linkage_name.clone(),
             offset: if s.inline { None } else { offset },
-            file: text(s.file.as_deref()),
+            file: s.file.clone(),
             line: s.line.map(u64::from),
             column: s.column.map(u64::from),
             inline: s.inline,

@@ -114,7 +114,7 @@ fn variables(rows: &mut [Variable], all: bool) {
         hidden.insert(row);
         if variable.value != Value::None {
             variable.value = Value::None;
-            variable.absent = Some(FILTERED.to_owned());
+            variable.absent = Some(FILTERED.into());
         }
         if all {
             variable.address = None;
@@ -217,7 +217,7 @@ mod tests {
     fn secrets_go_and_numbers_stay() {
         let mut s = sample();
         redact(&mut s, Profile::Secrets);
-        let values: Vec<_> = s.variables.iter().map(|v| (v.name.as_str(), &v.value, v.absent.as_deref())).collect();
+        let values: Vec<_> = s.variables.iter().map(|v| (&*v.name, &v.value, v.absent.as_deref())).collect();
         assert_eq!(values[0], ("n", &Value::Signed(7), None));
         assert_eq!(values[1], ("state", &Value::Text("RUNNING".into()), None));
         assert!(values[2..].iter().all(|(_, v, _)| **v == Value::None));

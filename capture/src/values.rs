@@ -8,6 +8,8 @@ use crate::walk::Walked;
 use debuginfo::DebugInfo;
 use evidence::{Doubt, Doubts, Memory};
 use snapshot_format::schema;
+use std::collections::HashSet;
+use std::sync::{Arc, PoisonError, RwLock};
 
 /// Frames of one thread whose variables are evaluated, counted from the innermost. Deeper ones belong to recursions,
 /// whose frames look alike.
@@ -44,32 +46,59 @@ pub(crate) fn collect(
     doubts: &Doubts,
 ) -> Vec<schema::Variable> {
     let collector = Collector::new(info, memory, plan.limits.clone());
-    let threads = for_each_parallel(walked, plan.workers, |w| thread(w, resolved, &collector, doubts));
-    let mut rows = Vec::new();
-    for (w, frames) in walked.iter().zip(threads) {
+    let names = Names::default();
+    let threads = for_each_parallel(walked, plan.workers, |w| {
+        let mut rows = Vec::new();
         for variable in collector.thread_locals(&plan.globals, &w.stack.frames) {
-            flatten(variable, Some(w.thread.id.0), None, None, &mut rows);
+            flatten(variable, Some(w.thread.id.0), None, None, &names, &mut rows);
         }
-        for (frame, variables) in frames {
-            for variable in variables {
-                flatten(variable, Some(w.thread.id.0), Some(frame), None, &mut rows);
-            }
+        thread(w, resolved, &collector, doubts, &names, &mut rows);
+        // Threads wait for each other here: what the rows do not need goes.
+        rows.shrink_to_fit();
+        rows
+    });
+    let mut rows = Vec::with_capacity(threads.iter().map(Vec::len).sum());
+    for mut own in threads {
+        let Ok(first) = u32::try_from(rows.len()) else { break };
+        for row in &mut own {
+            row.parent = row.parent.and_then(|parent| parent.checked_add(first));
         }
+        rows.append(&mut own);
     }
     for variable in collector.globals(&plan.globals) {
-        flatten(variable, None, None, None, &mut rows);
+        flatten(variable, None, None, None, &names, &mut rows);
     }
     rows
 }
 
-/// Variables by frame index, inlined frames counted.
+/// Texts that many rows have in common.
+#[derive(Default)]
+struct Names(RwLock<HashSet<Arc<str>>>);
+
+impl Names {
+    fn share(&self, text: &str) -> Arc<str> {
+        if let Some(known) = self.0.read().unwrap_or_else(PoisonError::into_inner).get(text) {
+            return Arc::clone(known);
+        }
+        let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = all.get(text) {
+            return Arc::clone(known);
+        }
+        let new: Arc<str> = text.into();
+        all.insert(Arc::clone(&new));
+        new
+    }
+}
+
+/// The variables of one thread, by frame index, inlined frames counted.
 fn thread(
     w: &Walked<'_>,
     resolved: &Resolved,
     collector: &Collector<'_, '_>,
     doubts: &Doubts,
-) -> Vec<(u32, Vec<Variable>)> {
-    let mut all = Vec::new();
+    names: &Names,
+    rows: &mut Vec<schema::Variable>,
+) {
     let mut row = 0_u32;
     for (index, frame) in w.stack.frames.iter().enumerate() {
         let at = resolved.at(frame.lookup());
@@ -87,15 +116,14 @@ fn thread(
         if let Some(module) = at.and_then(|a| a.module) {
             for source in 0..sources.len() {
                 let context = FrameContext { frames: &w.stack.frames, index, sources, source, module };
-                let variables = collector.frame(&context);
-                if !variables.is_empty() {
-                    all.push((row.saturating_add(u32::try_from(source).unwrap_or(u32::MAX)), variables));
+                let frame = row.saturating_add(u32::try_from(source).unwrap_or(u32::MAX));
+                for variable in collector.frame(&context) {
+                    flatten(variable, Some(w.thread.id.0), Some(frame), None, names, rows);
                 }
             }
         }
         row = row.saturating_add(u32::try_from(sources.len().max(1)).unwrap_or(u32::MAX));
     }
-    all
 }
 
 fn flatten(
@@ -103,6 +131,7 @@ fn flatten(
     thread: Option<u64>,
     frame: Option<u32>,
     parent: Option<u32>,
+    names: &Names,
     rows: &mut Vec<schema::Variable>,
 ) {
     let Ok(index) = u32::try_from(rows.len()) else { return };
@@ -110,16 +139,16 @@ fn flatten(
         thread,
         frame,
         parent,
-        name: variable.name,
-        type_name: variable.type_name,
+        name: names.share(&variable.name),
+        type_name: names.share(&variable.type_name),
         kind: variable.kind,
         value: variable.value,
         address: variable.address,
-        absent: variable.absent,
+        absent: variable.absent.as_deref().map(|why| names.share(why)),
         truncated: variable.truncated,
         line: variable.line,
     });
     for child in variable.children {
-        flatten(child, thread, frame, Some(index), rows);
+        flatten(child, thread, frame, Some(index), names, rows);
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::format::varint::{unzigzag, zigzag};
 use crate::schema::{Trust, VariableKind};
+use std::sync::Arc;
 
 /// The data type of a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -214,6 +215,7 @@ field!(i64, Signed, |value| *value, |cell| Some(cell));
 field!(bool, Bool, |value| *value, |cell| Some(cell));
 field!(f64, Float, |value| *value, |cell| Some(cell));
 field!(String, Text, |value| value, |cell| Some(cell.to_owned()));
+field!(Arc<str>, Text, |value| value, |cell| Some(cell.into()));
 field!(Vec<u8>, Bytes, |value| value, |cell| Some(cell.to_vec()));
 field!(Trust, Unsigned, |value| position(&Self::ALL, value), |cell| variant(&Self::ALL, cell));
 field!(VariableKind, Unsigned, |value| position(&Self::ALL, value), |cell| variant(&Self::ALL, cell));

@@ -3,6 +3,7 @@
 use crate::format::varint::{unzigzag, zigzag};
 use crate::row::{Cell, ColumnSpec, Field, Row, column};
 use crate::schema::{Value, Variable, VariableKind};
+use std::sync::Arc;
 
 const VALUE_KIND: u32 = 12;
 const VALUE_NUMBER: u32 = 13;
@@ -17,11 +18,11 @@ impl Row for Variable {
         column::<Option<u64>>(1, "thread", true),
         column::<Option<u32>>(2, "frame", true),
         column::<Option<u32>>(3, "parent", true),
-        column::<String>(4, "name", true),
-        column::<String>(5, "type_name", false),
+        column::<Arc<str>>(4, "name", true),
+        column::<Arc<str>>(5, "type_name", false),
         column::<VariableKind>(6, "kind", true),
         column::<Option<u64>>(7, "address", false),
-        column::<Option<String>>(8, "absent", true),
+        column::<Option<Arc<str>>>(8, "absent", true),
         column::<bool>(9, "truncated", true),
         column::<Option<u64>>(10, "line", false),
         // The variant comes before its parts: setting it makes room for them.

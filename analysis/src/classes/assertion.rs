@@ -51,7 +51,7 @@ fn argument(case: &Case<'_>, frame: usize) -> Option<String> {
     let last = outermost(case, Some(frame));
     case.view.snapshot.variables.iter().find_map(|v| {
         let at = usize::try_from(v.frame?).ok()?;
-        let named = matches!(v.name.as_str(), "assertion" | "expr" | "__assertion" | "assertedExpression" | "ex");
+        let named = matches!(&*v.name, "assertion" | "expr" | "__assertion" | "assertedExpression" | "ex");
         match &v.value {
             Value::Text(text) if v.thread == Some(thread) && named && (frame..last).contains(&at) => {
                 Some(text.trim_matches('"').to_owned())

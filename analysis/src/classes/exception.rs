@@ -105,7 +105,7 @@ fn thrown_by_helper(case: &Case<'_>) -> Option<String> {
 fn type_info(case: &Case<'_>, throw: Option<usize>) -> Option<String> {
     let (thread, frame) = (case.view.thread?.id, u32::try_from(throw?).ok()?);
     case.view.snapshot.variables.iter().find_map(|v| match &v.value {
-        Value::Text(text) if v.thread == Some(thread) && v.frame == Some(frame) && v.name == "tinfo" => {
+        Value::Text(text) if v.thread == Some(thread) && v.frame == Some(frame) && &*v.name == "tinfo" => {
             text.split_once("typeinfo for ").map(|(_, name)| name.trim_end_matches(['>', ')', '"']).to_owned())
         }
         _ => None,

@@ -95,7 +95,7 @@ fn fill(snapshot: &mut Snapshot, report: &linux::Report) {
             (true, _) => Trust::FramePointer,
         };
         frames.push(Frame {
-            function: Some(line.symbol.function.clone()),
+            function: Some(line.symbol.function.as_str().into()),
             offset: Some(line.symbol.offset),
             module: module_row(snapshot, module),
             trust,

@@ -146,7 +146,7 @@ impl Crash {
 
     /// Appends a frame with this pc.
     pub fn frame_at(mut self, pc: u64, function: &str) -> Self {
-        let function = (!function.is_empty()).then(|| function.to_owned());
+        let function = (!function.is_empty()).then(|| function.into());
         let trust = if self.0.frames.is_empty() { Trust::Context } else { Trust::Cfi };
         self.0.frames.push(Frame { pc, function, trust, ..Frame::default() });
         self.0.stacks[0].count = self.0.frames.len() as u32;

@@ -38,7 +38,7 @@ pub fn probe(program: &Path, folder: &Path) -> Result<Snapshot, String> {
                 pc: n(1),
                 inline: f[2] == "inline",
                 signal_frame: f[2] == "signal",
-                function: (!f[3].is_empty()).then(|| f[3].to_owned()),
+                function: (!f[3].is_empty()).then(|| f[3].into()),
                 ..Frame::default()
             }),
             "register" => {

@@ -131,7 +131,11 @@ pub(super) fn value<'m>(callee: &Physical<'_, '_, 'm>, of: EntryOf<'m>, depth: u
     let function = caller.function.ok_or(Missing::EntryValue("the caller has no debug information"))?;
     let unit = caller.dwarf.unit(function.unit).ok_or(Missing::EntryValue("the caller has no debug information"))?;
     let damaged = |e: gimli::Error| Missing::DebugInfo(format!("call site: {e}"));
-    let site = call_site(unit, function.die, caller.exact_pc())
+    let returns = caller.exact_pc();
+    let site = callee
+        .collector
+        .call_sites
+        .get((caller.module, function, returns), || call_site(unit, function.die, returns))
         .map_err(damaged)?
         .ok_or(Missing::EntryValue("the caller's debug information has no call site there"))?;
     let entry = unit.unit.entry(site).map_err(damaged)?;

@@ -14,6 +14,7 @@ mod containers;
 mod entry_value;
 mod float;
 mod frame;
+mod memo;
 mod object;
 mod pointer;
 mod scalar;
@@ -23,11 +24,14 @@ mod tls;
 
 use crate::values::Options;
 use debuginfo::DebugInfo;
+use debuginfo::dwarf::Scope;
 use debuginfo::dwarf::SourceFrame;
 use debuginfo::types::Types;
-use evidence::{Addr, Memory};
+use evidence::{Addr, Memory, Svma};
+use gimli::UnitOffset;
+use memo::Memo;
 use snapshot_format::schema::{Value, VariableKind};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 pub(crate) use tls::thread_local_block;
 
 /// Most variables of one frame. Generated code has functions with some thousands.
@@ -82,13 +86,27 @@ pub struct Collector<'i, 'm> {
     memory: &'i dyn Memory,
     options: Options,
     module_ids: OnceLock<tls::ModuleIds>,
+    functions: Memo<u64, Option<Function>>,
+    scopes: Memo<(usize, Scope, Svma), Arc<[scope::Found]>>,
+    call_sites: Memo<(usize, Scope, Svma), Result<Option<UnitOffset>, gimli::Error>>,
 }
+
+/// A function's name, and how far into it an address is.
+type Function = (Arc<str>, u64);
 
 impl<'i, 'm> Collector<'i, 'm> {
     /// Nothing is read until it is asked for.
     #[must_use]
     pub fn new(info: &'i DebugInfo<'m>, memory: &'i dyn Memory, options: Options) -> Self {
-        Self { types: Types::new(info), memory, options, module_ids: OnceLock::new() }
+        Self {
+            types: Types::new(info),
+            memory,
+            options,
+            module_ids: OnceLock::new(),
+            functions: Memo::default(),
+            scopes: Memo::default(),
+            call_sites: Memo::default(),
+        }
     }
 
     /// The parameters, then the locals of `at`: those of the innermost block first.
@@ -100,7 +118,9 @@ impl<'i, 'm> Collector<'i, 'm> {
             return Vec::new();
         };
         let mut builder = build::Builder::new(self, Some(&frame), at.module);
-        scope::variables(self, at.module, scope, frame.pc()).iter().map(|found| builder.variable_of(found)).collect()
+        let pc = frame.pc();
+        let found = self.scopes.get((at.module, scope, pc), || scope::variables(self, at.module, scope, pc).into());
+        found.iter().map(|found| builder.variable_of(found)).collect()
     }
 
     /// Global and static variables by name (qualified or not), from all modules, without thread-local ones.
@@ -151,11 +171,14 @@ impl<'i, 'm> Collector<'i, 'm> {
     }
 
     /// The function whose code is at `address`, and how far into it.
-    fn function_at(&self, address: u64) -> Option<(String, u64)> {
-        let info = self.types.info();
-        let (index, module) = info.modules().find(Addr(address))?;
-        let at = module.to_svma(Addr(address));
-        let (name, start) = info.function_name_at(index, at)?;
-        Some((name.as_ref().to_owned(), at.offset_from(start)?))
+    fn function_at(&self, address: u64) -> Option<Function> {
+        // Tables of functions are pointed at from everywhere.
+        self.functions.get(address, || {
+            let info = self.types.info();
+            let (index, module) = info.modules().find(Addr(address))?;
+            let at = module.to_svma(Addr(address));
+            let (name, start) = info.function_name_at(index, at)?;
+            Some((name, at.offset_from(start)?))
+        })
     }
 }

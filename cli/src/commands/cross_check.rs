@@ -88,10 +88,10 @@ fn ours(snapshot: &Snapshot, live: bool) -> OurReport {
                 .zip(view.frames(t))
                 .map(|(index, f)| OurFrame {
                     pc: f.pc,
-                    function: f.function.clone(),
-                    linkage_name: f.linkage_name.clone(),
+                    function: f.function.as_deref().map(str::to_owned),
+                    linkage_name: f.linkage_name.as_deref().map(str::to_owned),
                     aliases: Vec::new(),
-                    file: f.file.clone(),
+                    file: f.file.as_deref().map(str::to_owned),
                     line: f.line.and_then(|l| u32::try_from(l).ok()),
                     inline: f.inline || f.trust == Trust::Inline,
                     tail_call: false,
@@ -111,9 +111,9 @@ fn ours(snapshot: &Snapshot, live: bool) -> OurReport {
 
 fn variable(view: &View<'_>, row: u32, v: &Variable) -> OurVariable {
     OurVariable {
-        name: v.name.clone(),
+        name: v.name.to_string(),
         value: if v.absent.is_some() { None } else { Some(plain(view, row, v, 32)) },
-        absent: v.absent.clone(),
+        absent: v.absent.as_deref().map(str::to_owned),
         line: v.line,
         argument: v.kind == VariableKind::Parameter,
         tree: tree(view, row, v, 32),
@@ -134,12 +134,12 @@ fn tree(view: &View<'_>, row: u32, v: &Variable, depth: usize) -> OurValue {
     let children = if depth == 0 { &[][..] } else { view.children(row) };
     let part = |child: &u32| {
         let v = view.variable(*child)?;
-        Some((v.name.clone(), tree(view, *child, v, depth - 1)))
+        Some((v.name.to_string(), tree(view, *child, v, depth - 1)))
     };
     OurValue {
-        type_name: v.type_name.clone(),
+        type_name: v.type_name.to_string(),
         scalar,
-        absent: v.absent.clone(),
+        absent: v.absent.as_deref().map(str::to_owned),
         truncated: v.truncated || (depth == 0 && !view.children(row).is_empty()),
         parts: children.iter().filter_map(part).collect(),
     }
@@ -156,7 +156,7 @@ fn plain(view: &View<'_>, row: u32, v: &Variable, depth: usize) -> String {
     };
     let is_pointer = matches!(v.value, Value::Pointer(_) | Value::Text(_));
     let (pointees, children): (Vec<u32>, Vec<u32>) =
-        view.children(row).iter().partition(|c| view.variable(**c).is_some_and(|c| c.name == "*"));
+        view.children(row).iter().partition(|c| view.variable(**c).is_some_and(|c| &*c.name == "*"));
     if let ([pointee], Some(target), true) =
         (pointees.as_slice(), pointees.first().and_then(|p| view.variable(*p)), v.type_name.ends_with('&'))
         && depth > 0

@@ -111,10 +111,10 @@ fn stacks(view: &View<'_>) -> BTreeMap<String, String> {
             .frames(t)
             .iter()
             .map(|f| {
-                let name = f.function.clone().unwrap_or_else(|| "??".to_owned());
+                let name = f.function.as_deref().unwrap_or("??");
                 match (&f.file, f.line) {
                     (Some(file), Some(line)) => format!("{name} ({}:{line})", file.rsplit('/').next().unwrap_or(file)),
-                    _ => name,
+                    _ => name.to_owned(),
                 }
             })
             .collect();
@@ -167,7 +167,7 @@ mod tests {
         Snapshot {
             threads: vec![Thread { id: 1, faulting: true, stack: Some(0), ..Thread::default() }],
             stacks: vec![Stack { first: 0, count: 1 }],
-            frames: vec![Frame { function: Some(function.to_owned()), ..Frame::default() }],
+            frames: vec![Frame { function: Some(function.into()), ..Frame::default() }],
             findings: vec![Finding { class: "abort".into(), text: "aborted".into(), ..Finding::default() }],
             ..Snapshot::default()
         }

@@ -33,10 +33,11 @@ pub fn grounds<'s>(view: &View<'s>, row: usize, counter: bool) -> Vec<&'s str> {
 /// One frame as a line of text.
 pub fn line(view: &View<'_>, index: usize, frame: &Frame) -> String {
     let module = || view.module(frame).map(|m| m.path.as_str());
-    let name = frame.function.clone().unwrap_or_else(|| match module() {
-        Some(path) => format!("{:#x} in {path}", frame.pc),
-        None => format!("{:#x}", frame.pc),
-    });
+    let name = match (frame.function.as_deref(), module()) {
+        (Some(name), _) => name.to_owned(),
+        (None, Some(path)) => format!("{:#x} in {path}", frame.pc),
+        (None, None) => format!("{:#x}", frame.pc),
+    };
     let place = match (&frame.file, frame.line) {
         (Some(file), Some(line)) => format!("  {file}:{line}"),
         _ => String::new(),

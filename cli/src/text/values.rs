@@ -62,7 +62,7 @@ pub fn value(view: &View<'_>, row: u32, depth: usize) -> String {
     if depth == 0 {
         return if own.is_empty() { "{...}".into() } else { own };
     }
-    let pointee = |row: &u32| view.variable(*row).is_some_and(|c| c.name == "*");
+    let pointee = |row: &u32| view.variable(*row).is_some_and(|c| &*c.name == "*");
     if let ([only], false) = (children, own.is_empty())
         && pointee(only)
     {

@@ -1,4 +1,8 @@
 //! Threads, stacks, frames and registers.
+//!
+//! Frames of many threads share their names.
+
+use std::sync::Arc;
 
 /// A thread, CPU or task with a stack.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -84,9 +88,9 @@ pub struct Frame {
     /// Instruction pointer (innermost frame) or return address.
     pub pc: u64,
     /// Demangled function name.
-    pub function: Option<String>,
+    pub function: Option<Arc<str>>,
     /// Linkage (mangled) name.
-    pub linkage_name: Option<String>,
+    pub linkage_name: Option<Arc<str>>,
     /// Bytes from the start of the (outermost, physical) function to `pc`.
     pub offset: Option<u64>,
     /// Index into `modules`.
@@ -94,7 +98,7 @@ pub struct Frame {
     /// `pc` minus the module's slide: the SVMA.
     pub module_offset: Option<u64>,
     /// Source file.
-    pub file: Option<String>,
+    pub file: Option<Arc<str>>,
     /// Line, from 1.
     pub line: Option<u64>,
     /// Column, from 1.

@@ -1,4 +1,8 @@
 //! Variables and their values.
+//!
+//! A process of a thousand threads has millions of rows and some hundred names, which the rows share.
+
+use std::sync::Arc;
 
 /// Where a variable comes from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -60,9 +64,9 @@ pub struct Variable {
     /// Row of the structure, array or pointer this is a part of.
     pub parent: Option<u32>,
     /// Name; `[3]` for elements, `*` for pointees.
-    pub name: String,
+    pub name: Arc<str>,
     /// Type, in the source language's spelling.
-    pub type_name: String,
+    pub type_name: Arc<str>,
     /// Where it comes from.
     pub kind: VariableKind,
     /// The value.
@@ -70,7 +74,7 @@ pub struct Variable {
     /// Address of its first byte, when it lies in memory.
     pub address: Option<u64>,
     /// Why there is no value: `optimised-out`, or a word of absence.
-    pub absent: Option<String>,
+    pub absent: Option<Arc<str>>,
     /// A limit cut its children or its text short.
     pub truncated: bool,
     /// Line of its declaration.

@@ -56,7 +56,8 @@ prop_compose! {
 prop_compose! {
     fn frame(modules: u32)(pc in number(), texts in proptest::array::uniform3(maybe(text())),
         numbers in proptest::array::uniform4(maybe(number())), flags: [bool; 3], module in 0..=modules, trust in 0..6usize) -> Frame {
-        let ([function, linkage_name, file], [offset, module_offset, line, column]) = (texts, numbers);
+        let [function, linkage_name, file] = texts.map(|t| t.map(Into::into));
+        let [offset, module_offset, line, column] = numbers;
         let [inline, suspect, signal_frame] = flags;
         let module = (module < modules).then_some(module);
         Frame { pc, function, linkage_name, offset, module, module_offset, file, line, column, inline, trust: Trust::ALL[trust], suspect, signal_frame }
@@ -79,7 +80,7 @@ prop_compose! {
     fn variable()(thread in maybe(number()), frame: Option<u32>, parent: Option<u32>, texts in proptest::array::uniform2(text()),
         kind in 0..5usize, value in value(), address in maybe(number()), absent in maybe(text()), truncated: bool,
         line in maybe(number())) -> Variable {
-        let [name, type_name] = texts;
+        let ([name, type_name], absent) = (texts.map(Into::into), absent.map(Into::into));
         Variable { thread, frame, parent, name, type_name, kind: VariableKind::ALL[kind], value, address, absent, truncated, line }
     }
 }

@@ -23,7 +23,7 @@ fn snapshot() -> Snapshot {
         thread: Some(4711),
         frame: Some(0),
         parent: i.checked_sub(1),
-        name: format!("v{i}"),
+        name: format!("v{i}").into(),
         type_name: "T".into(),
         kind: VariableKind::ALL[i as usize % 5],
         value,
@@ -43,7 +43,7 @@ fn snapshot() -> Snapshot {
     ];
     let frame = |i: u32| Frame {
         pc: 0x40_1000 + u64::from(i.wrapping_mul(0x9e37_79b9) >> 8),
-        function: Some(format!("f{i}()")),
+        function: Some(format!("f{i}()").into()),
         module: (i & 1 == 0).then_some(0),
         line: Some(u64::from(i)),
         trust: Trust::ALL[i as usize % 6],

@@ -130,12 +130,12 @@ pub(super) fn process(threads: u32, frames: u32) -> Snapshot {
             let pc = 0x7f00_0000_1000 + u64::from(f) * 0x531 + (u64::from(f % 4) << 24);
             snapshot.frames.push(Frame {
                 pc,
-                function: Some(format!("app::Stage{f}::run(Request const&, int)")),
-                linkage_name: Some(format!("_ZN3app6Stage{f}3runERK7Requesti")),
+                function: Some(format!("app::Stage{f}::run(Request const&, int)").into()),
+                linkage_name: Some(format!("_ZN3app6Stage{f}3runERK7Requesti").into()),
                 offset: Some(0x31 + u64::from(f)),
                 module: Some(f % 4),
                 module_offset: Some(pc - 0x7f00_0000_0000),
-                file: Some(format!("/build/server/src/stage_{}.cc", f % 7)),
+                file: Some(format!("/build/server/src/stage_{}.cc", f % 7).into()),
                 line: Some(100 + u64::from(f) * 3),
                 column: Some(9),
                 trust: if f == 0 { Trust::Context } else { Trust::Cfi },
