@@ -15,6 +15,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 /// whose frames look alike.
 const LIMIT_FRAMES: usize = 1024;
 
+/// Threads that are evaluated before their rows are put together: enough to keep many processors busy.
+const THREADS_AT_ONCE: usize = 64;
+
 /// Bounds of variable evaluation.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -47,23 +50,24 @@ pub(crate) fn collect(
 ) -> Vec<schema::Variable> {
     let collector = Collector::new(info, memory, plan.limits.clone());
     let names = Names::default();
-    let threads = for_each_parallel(walked, plan.workers, |w| {
-        let mut rows = Vec::new();
-        for variable in collector.thread_locals(&plan.globals, &w.stack.frames) {
-            flatten(variable, Some(w.thread.id.0), None, None, &names, &mut rows);
+    let mut rows: Vec<schema::Variable> = Vec::new();
+    // Rows exist once: only those of a few threads wait to be put behind the others.
+    for some in walked.chunks(THREADS_AT_ONCE) {
+        let threads = for_each_parallel(some, plan.workers, |w| {
+            let mut rows = Vec::new();
+            for variable in collector.thread_locals(&plan.globals, &w.stack.frames) {
+                flatten(variable, Some(w.thread.id.0), None, None, &names, &mut rows);
+            }
+            thread(w, resolved, &collector, doubts, &names, &mut rows);
+            rows
+        });
+        for mut own in threads {
+            let Ok(first) = u32::try_from(rows.len()) else { break };
+            for row in &mut own {
+                row.parent = row.parent.and_then(|parent| parent.checked_add(first));
+            }
+            rows.append(&mut own);
         }
-        thread(w, resolved, &collector, doubts, &names, &mut rows);
-        // Threads wait for each other here: what the rows do not need goes.
-        rows.shrink_to_fit();
-        rows
-    });
-    let mut rows = Vec::with_capacity(threads.iter().map(Vec::len).sum());
-    for mut own in threads {
-        let Ok(first) = u32::try_from(rows.len()) else { break };
-        for row in &mut own {
-            row.parent = row.parent.and_then(|parent| parent.checked_add(first));
-        }
-        rows.append(&mut own);
     }
     for variable in collector.globals(&plan.globals) {
         flatten(variable, None, None, None, &names, &mut rows);
