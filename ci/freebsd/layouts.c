@@ -11,6 +11,10 @@
 #include <sys/user.h>
 #include <sys/kerneldump.h>
 #include <sys/msgbuf.h>
+#include <sys/elf_common.h>
+#include <sys/event.h>
+#include <sys/exec.h>
+#include <sys/resource.h>
 #include <machine/reg.h>
 #include <machine/minidump.h>
 #include <machine/pcb.h>
@@ -84,6 +88,32 @@ AT(struct pcb, pcb_rip, 56);
 AT(struct msgbuf, msg_magic, 8);
 AT(struct msgbuf, msg_size, 12);
 AT(struct msgbuf, msg_wseq, 16);
+
+SIZE(struct kinfo_knote, 1160);
+AT(struct kinfo_knote, knt_event.ident, 8);
+AT(struct kinfo_knote, knt_event.filter, 16);
+AT(struct kinfo_knote, knt_event.flags, 18);
+AT(struct kinfo_knote, knt_event.fflags, 20);
+AT(struct kinfo_knote, knt_event.data, 24);
+AT(struct kinfo_knote, knt_status, 72);
+AT(struct kinfo_knote, knt_extdata, 76);
+AT(struct kinfo_knote, knt_vnode.knt_vnode_fullpath, 136);
+IS(EVFILT_READ, -1);
+IS(EVFILT_JAILDESC, -15);
+SIZE(struct ps_strings, 32);
+AT(struct ps_strings, ps_nargvstr, 8);
+AT(struct ps_strings, ps_envstr, 16);
+SIZE(rlim_t, 8);
+IS(RLIMIT_PIPEBUF, 15);
+IS(NT_PROCSTAT_GROUPS, 11);
+IS(NT_PROCSTAT_UMASK, 12);
+IS(NT_PROCSTAT_RLIMIT, 13);
+IS(NT_PROCSTAT_PSSTRINGS, 15);
+IS(NT_PROCSTAT_KQUEUES, 18);
+SIZE(struct dbreg, 128);
+IS(PT_GETDBREGS, 37);
+IS(PC_COMPRESS, 1);
+IS(PC_ALL, 2);
 
 IS(PT_LWPINFO, 13);
 IS(PT_GETNUMLWPS, 14);

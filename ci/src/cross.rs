@@ -47,6 +47,9 @@ const ZIG: &str = "ziglang==0.17.1";
 /// Empty ones satisfy the linker, which drops them again: nothing of them is used.
 const STUBS: [(&str, u32); 6] = [("kvm", 7), ("memstat", 3), ("procstat", 1), ("devstat", 7), ("geom", 5), ("jail", 1)];
 
+/// Every library that the executable may ask for, sorted: all of the base system, and named in `docs/freebsd.md`.
+const LIBRARIES: [&str; 3] = ["libc.so.7", "libm.so.5", "libthr.so.3"];
+
 /// Stands for the C compiler and the linker: drops the target that others name in words that zig does not know.
 const COMPILER: &str = r#"#!/bin/bash
 args=(); skip=0; link=1
@@ -139,12 +142,23 @@ fn link(system: System, zig: &Zig) -> Result<(), String> {
     for line in text.lines().filter(|l| l.contains("NEEDED") || l.contains("OS/ABI")) {
         println!("   {}", line.trim());
     }
-    // FreeBSD's C library; the linker leaves EI_OSABI at 0, the note in the start files says whose it is.
-    if text.contains("[libc.so.7]") {
-        Ok(())
-    } else {
-        Err(format!("{}: is no dynamic executable of FreeBSD", file.display()))
+    // The linker leaves EI_OSABI at 0; FreeBSD's C library and the note in the start files say whose it is.
+    let found = needed(&text);
+    if found == LIBRARIES {
+        return Ok(());
     }
+    let (file, found) = (file.display(), found.join(" "));
+    let expected = LIBRARIES.join(" ");
+    Err(format!("{file}: needs the libraries \"{found}\", expected and documented are \"{expected}\""))
+}
+
+/// The shared libraries that an executable asks for, sorted, out of readelf's listing of its dynamic section.
+fn needed(listing: &str) -> Vec<&str> {
+    let lines = listing.lines().filter(|l| l.contains("(NEEDED)"));
+    let mut names: Vec<&str> =
+        lines.filter_map(|l| l.split_once('[')?.1.split_once(']')).map(|(name, _)| name).collect();
+    names.sort_unstable();
+    names
 }
 
 /// The zig compiler in a folder of its own below `target`.
@@ -220,5 +234,31 @@ impl Zig {
         let mut command = self.compiler();
         command.args(["-c", "ci/freebsd/layouts.c", "-o"]).arg(self.folder.join("layouts.o"));
         step("layouts against FreeBSD's headers", &mut command)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_libraries_that_are_needed_are_those_that_are_documented() {
+        let text = fs::read_to_string(root().join("docs/freebsd.md")).unwrap();
+        let line = text.lines().find(|l| l.contains("The result asks for")).unwrap();
+        let sentence =
+            line.split_once("The result asks for").unwrap().1.split_once(", all of the base system").unwrap().0;
+        let mut named: Vec<&str> = sentence.split('`').skip(1).step_by(2).collect();
+        named.sort_unstable();
+        assert_eq!(named, LIBRARIES);
+    }
+
+    #[test]
+    fn needed_libraries_out_of_a_listing() {
+        let listing = "  OS/ABI:   UNIX - System V\n\
+             0x0000000000000001 (NEEDED)             Shared library: [libthr.so.3]\n\
+             0x0000000000000001 (NEEDED)             Shared library: [libc.so.7]\n\
+             0x000000000000001d (RUNPATH)            Library runpath: [/usr/lib]\n";
+        assert_eq!(needed(listing), ["libc.so.7", "libthr.so.3"]);
+        assert!(needed("").is_empty());
     }
 }

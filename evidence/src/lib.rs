@@ -35,6 +35,7 @@ mod registers;
 mod target;
 pub mod testing;
 mod thread;
+mod x87;
 
 pub use absent::Absent;
 pub use address::{Addr, FileOffset, PhysAddr, Svma};
@@ -49,3 +50,4 @@ pub use redacted::Redacted;
 pub use registers::{Register, Registers, Vectors, register_name, register_number};
 pub use target::{Attribute, Gaps, Machine, Note, OpenFile, Target};
 pub use thread::{Context, Thread, ThreadId, ThreadState};
+pub use x87::X87;

@@ -1,6 +1,6 @@
 //! Register files by DWARF number, with a bitmap of what is known.
 
-use crate::{Addr, Arch, ToUsize};
+use crate::{Addr, Arch, ToUsize, X87};
 use std::fmt;
 use std::sync::Arc;
 
@@ -24,6 +24,8 @@ pub struct Registers {
     known: u64,
     /// Vector registers, when recorded.
     pub vectors: Option<Arc<Vectors>>,
+    /// The x87 unit and MXCSR (x86), when recorded.
+    pub x87: Option<Arc<X87>>,
 }
 
 /// Vector registers, lowest-numbered first, each `width` bytes, little-endian, in one block.
@@ -41,7 +43,7 @@ impl Registers {
     /// A context of which nothing is known.
     #[must_use]
     pub const fn new(arch: Arch) -> Self {
-        Self { arch, values: Vec::new(), known: 0, vectors: None }
+        Self { arch, values: Vec::new(), known: 0, vectors: None, x87: None }
     }
 
     /// The bit of a register, and where its value is among the known ones (or would be).

@@ -4,7 +4,7 @@
 //! at 464 (`arch/x86/include/uapi/asm/user.h`, `struct user_xstateregs`).
 
 use evidence::bytes::{Endian, slice_at, u32_at, u64_at};
-use evidence::{Arch, ToUsize, Vectors};
+use evidence::{Arch, ToUsize, Vectors, X87};
 use std::sync::Arc;
 
 /// Where the XMM registers lie in an FXSAVE area and in an XSAVE area's legacy part.
@@ -16,6 +16,7 @@ pub(crate) const XCR0_AT: usize = 464;
 /// The upper halves of YMM are at the same place on every processor.
 const AVX_AT: usize = 576;
 /// Component numbers (bits of XCR0).
+const X87_STATE: u32 = 0;
 const SSE: u32 = 1;
 const AVX: u32 = 2;
 const OPMASK: u32 = 5;
@@ -135,6 +136,36 @@ pub fn fxsave_vectors(arch: Arch, area: &[u8]) -> Option<Arc<Vectors>> {
     Some(Arc::new(Vectors { first, width: 16, bytes: Box::from(bytes) }))
 }
 
+/// The x87 unit and MXCSR out of an XSAVE area; a unit that is not in use is in its initial state.
+#[must_use]
+pub fn x87(area: &[u8]) -> Option<X87> {
+    let in_use = u64_at(area, HEADER_AT, Endian::Little)?;
+    let has = |component: u32| in_use & 1_u64.wrapping_shl(component) != 0;
+    let recorded = X87::from_fxsave(area)?;
+    let mut out = recorded;
+    if !has(X87_STATE) {
+        // SDM volume 1, 13.6: FCW is 0x37f, everything else 0.
+        let (mxcsr, mxcsr_mask) = (recorded.mxcsr, recorded.mxcsr_mask);
+        let nothing = [[0; 10]; 8];
+        out = X87 {
+            control: 0x37f,
+            status: 0,
+            tag: 0,
+            opcode: 0,
+            instruction: 0,
+            data: 0,
+            mxcsr,
+            mxcsr_mask,
+            stack: nothing,
+        };
+    }
+    // MXCSR is written where SSE or AVX is.
+    if !has(SSE) && !has(AVX) {
+        out.mxcsr = 0x1f80;
+    }
+    Some(out)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -170,6 +201,17 @@ mod tests {
     }
 
     #[test]
+    fn a_unit_that_is_not_in_use_is_as_after_its_reset() {
+        let used = x87(&area(7, 7, 832)).unwrap();
+        assert_eq!(used.instruction, 0x0f0f_0d0d_0b0b_0909);
+        let unused = x87(&area(7, 6, 832)).unwrap();
+        assert_eq!((unused.control, unused.instruction, unused.stack[0]), (0x37f, 0, [0; 10]));
+        assert_eq!(unused.mxcsr, used.mxcsr);
+        assert_eq!(x87(&area(7, 1, 832)).unwrap().mxcsr, 0x1f80);
+        assert_eq!(x87(&area(7, 7, 832)[..512]), None);
+    }
+
+    #[test]
     fn an_unknown_place_gives_the_part_that_is_known() {
         assert_eq!(vectors(Arch::X86_64, &area(0xe7, 0xe7, 11008), Layout::guess(11008)).unwrap().width, 32);
         assert_eq!(vectors(Arch::X86, &area(3, 3, 576), Layout::default()).unwrap().bytes.len(), 128);
@@ -189,6 +231,7 @@ mod tests {
             for arch in [Arch::X86_64, Arch::X86, Arch::Arm] {
                 let _ = vectors(arch, &bytes, Layout { zmm_hi256: at });
                 let _ = fxsave_vectors(arch, &bytes);
+                let _ = x87(&bytes);
             }
             let _ = Layout::from_note(&bytes);
         }

@@ -1,6 +1,6 @@
 //! The process: `NT_PRPSINFO` and the `NT_PROCSTAT_*` notes, whose structures are those of sysctl(3) (sys/sys/user.h).
 
-use super::kind;
+use super::{facts, kind};
 use crate::elfcore::headers::LIMIT_SEGMENTS;
 use crate::elfcore::mappings::FileRange;
 use crate::elfcore::{Parts, Reading, attribute};
@@ -74,6 +74,7 @@ pub(super) fn read(parts: &Parts<'_>, reading: &mut Reading) {
     let memory: &dyn evidence::Memory = parts.memory;
     let path = at.and_then(|at| memory.read_c_string(Addr(at), LIMIT_PATH).ok()).filter(|p| p.starts_with('/'));
     reading.identity.executable = text_file.or(path.map(String::into_boxed_str));
+    facts::read(parts, &body, reading);
 }
 
 /// The structures of a note: each begins with its own size, and the last one may be cut. A size of nothing ends them.

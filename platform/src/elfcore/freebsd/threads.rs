@@ -6,7 +6,8 @@ use crate::elfcore::{LIMIT_THREADS, Parts, Reading, vectors};
 use crate::linux_abi::registers::aarch64_vectors;
 use crate::linux_abi::xstate;
 use evidence::bytes::{Endian, c_str_at, i32_at, slice_at, u16_at, u32_at, u64_at};
-use evidence::{Addr, Arch, Context, Doubt, Event, Register, Registers, Signal, Thread, ThreadId};
+use evidence::{Addr, Arch, Context, Doubt, Event, Register, Registers, Signal, Thread, ThreadId, X87};
+use std::sync::Arc;
 
 /// The largest body of a thread's note: an XSAVE area with AMX has 11,008 bytes.
 const LIMIT_REGISTERS: usize = 64 << 10;
@@ -94,7 +95,7 @@ pub(super) fn read(parts: &Parts<'_>, arch: Arch, reading: &mut Reading) -> Vec<
                 }
             }
             // The process's notes follow the last thread's.
-            kind::PROCSTAT_PROC..=kind::PROCSTAT_AUXV | kind::PRPSINFO => current = None,
+            kind::PROCSTAT_PROC..=kind::PROCSTAT_AUXV | kind::PROCSTAT_KQUEUES | kind::PRPSINFO => current = None,
             _ => {
                 if let (true, true, Some(_), Some(thread)) = (little, keeping, current, reading.threads.last_mut()) {
                     more(parts, arch, note, thread);
@@ -158,11 +159,15 @@ fn more(parts: &Parts<'_>, arch: Arch, note: &NoteRef, thread: &mut Thread) {
         kind::PTLWPINFO => lwp_info(parts, &body, thread),
         kind::FPREGSET if arch == Arch::Aarch64 => thread.registers.vectors = aarch64_vectors(&body),
         // An XSAVE area behind it says more.
-        kind::FPREGSET if arch == Arch::X86_64 => thread.registers.vectors = xstate::fxsave_vectors(arch, &body),
+        kind::FPREGSET if arch == Arch::X86_64 => {
+            thread.registers.vectors = xstate::fxsave_vectors(arch, &body);
+            thread.registers.x87 = X87::from_fxsave(&body).map(Arc::new);
+        }
         kind::X86_XSTATE if matches!(arch, Arch::X86_64 | Arch::X86) => {
             if vectors::plausible(&body) {
                 let layout = xstate::Layout::guess(body.len());
                 thread.registers.vectors = xstate::vectors(arch, &body, layout).or(thread.registers.vectors.take());
+                thread.registers.x87 = thread.registers.x87.take().or_else(|| xstate::x87(&body).map(Arc::new));
             } else {
                 let why = format!("the XSAVE area of thread {} contradicts itself", thread.id.0);
                 parts.doubts.push(Doubt::new("registers", why));
