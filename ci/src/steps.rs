@@ -67,7 +67,13 @@ pub fn stress(captures: u32) -> Result<(), String> {
     run(
         "captures of a busy program",
         &mut test("postfault-cli", &["--test", "busy", "--", "--nocapture", "--test-threads=1"]),
-    )
+    )?;
+    for (package, name) in [("postfault-kernel-dumps", "freebsd_damage"), ("postfault-platform", "freebsd_core_damage")]
+    {
+        let mut command = test(package, &["--test", name, "--", "--nocapture"]);
+        run(&format!("20,000 flips of each file of {name}"), command.env("POSTFAULT_MUTATIONS", "20000"))?;
+    }
+    Ok(())
 }
 
 /// The whole comparison with other debuggers, of which the tests make a part.

@@ -1,61 +1,15 @@
-//! Made dumps of FreeBSD kernels: every container reads back what was written into it, and survives damage.
+//! Made dumps of FreeBSD kernels: every container reads back what was written into it.
 
+#[path = "support/made.rs"]
+mod made;
 mod support;
 
 use evidence::{Absent, Addr, Machine as _, PhysAddr, Target as _};
-use kernel_dumps::freebsd::{FreeBsdDump, Options, Unpacked};
-use std::io::{Read, Write as _};
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use support::Bytes;
+use kernel_dumps::freebsd::{FreeBsdDump, Options};
+use made::{ALL, hex, memory, minidump, open, open_with, openssl, packed, unpack};
 use testdata::freebsd::device::{Record, key_record};
-use testdata::freebsd::minidump::{Machine, Minidump};
-use testdata::freebsd::{Memory, full, textdump};
-
-fn unpack(stream: Box<dyn Read + Send>) -> Result<Unpacked, String> {
-    let input = platform::input::Input::from_stream(stream, Path::new("dump")).map_err(|e| e.to_string())?;
-    let doubts = input.doubts().to_vec();
-    Ok(Unpacked { source: Box::new(Bytes(input)), doubts })
-}
-
-fn open_with(bytes: Vec<u8>, key: Option<PathBuf>) -> Result<FreeBsdDump, String> {
-    let options = Options { key, unpack: Some(&unpack) };
-    FreeBsdDump::from_source(Path::new("dump"), Box::new(bytes), &options).map_err(|e| e.to_string())
-}
-
-fn open(bytes: Vec<u8>) -> Result<FreeBsdDump, String> {
-    open_with(bytes, None)
-}
-
-/// Text at three places that lie in different tables.
-fn memory(base: u64) -> (Memory, Vec<(u64, Vec<u8>)>) {
-    let mut memory = Memory::new(0x100);
-    let mut truth = Vec::new();
-    for (n, at) in [0x20_0000, 0x20_5ff0, 0x60_0100, 0x7f_fff0].into_iter().enumerate() {
-        let bytes: Vec<u8> = (0..40_u8).map(|b| b ^ (n as u8 * 7)).collect();
-        // The last two end where nothing is mapped.
-        let bytes = if n == 3 { bytes[..16].to_vec() } else { bytes };
-        memory.write(base + at, &bytes);
-        truth.push((base + at, bytes));
-    }
-    memory.write(base + 0x20_0000, b"\x7fELF");
-    truth[0].1[..4].copy_from_slice(b"\x7fELF");
-    (memory, truth)
-}
-
-/// What lies at which address.
-type Placed = Vec<(u64, Vec<u8>)>;
-
-fn minidump(machine: Machine, version: u32) -> (Vec<u8>, Memory, Placed) {
-    let (base, direct) = match machine {
-        Machine::Amd64 => (0xffff_ffff_8000_0000, (0xffff_f800_0000_0000, 0xffff_fc00_0000_0000, 0)),
-        Machine::Arm64 => (0xffff_0000_0000_0000, (0xffff_a000_0000_0000, 0xffff_b000_0000_0000, 0x10_0000)),
-        _ => (0xc000_0000, (0, 0, 0)),
-    };
-    let (memory, truth) = memory(base);
-    let dump = Minidump { machine, version, kernel_base: base, direct, messages: b"hello\n".to_vec() };
-    (dump.write(&memory), memory, truth)
-}
+use testdata::freebsd::minidump::Machine;
+use testdata::freebsd::{Memory, full};
 
 fn check(dump: &FreeBsdDump, memory: &Memory, truth: &[(u64, Vec<u8>)]) {
     for (at, bytes) in truth {
@@ -72,19 +26,6 @@ fn check(dump: &FreeBsdDump, memory: &Memory, truth: &[(u64, Vec<u8>)]) {
         assert_eq!(&read, page);
     }
 }
-
-const ALL: [(Machine, u32); 10] = [
-    (Machine::Amd64, 1),
-    (Machine::Amd64, 2),
-    (Machine::Amd64, 3),
-    (Machine::Arm64, 1),
-    (Machine::Arm64, 2),
-    (Machine::Arm64, 3),
-    (Machine::I386, 1),
-    (Machine::I386, 2),
-    (Machine::I386Pae, 1),
-    (Machine::I386Pae, 2),
-];
 
 #[test]
 fn minidumps_of_every_machine_and_version() {
@@ -119,15 +60,6 @@ fn full_dumps_of_four_and_five_levels() {
         assert_eq!(dump.root(), Some(PhysAddr(root * 4096)));
         check(&dump, &memory, &truth);
     }
-}
-
-fn packed(bytes: &[u8], zstandard: bool) -> Vec<u8> {
-    if zstandard {
-        return zstd::encode_all(bytes, 3).unwrap();
-    }
-    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    encoder.write_all(bytes).unwrap();
-    encoder.finish().unwrap()
 }
 
 #[test]
@@ -177,27 +109,6 @@ fn records_that_were_cleared_or_differ() {
     let last = device.len();
     device[last - 100] ^= 1;
     assert!(doubts(device).contains("parity"));
-}
-
-fn openssl(arguments: &[&str], input: &[u8]) -> Vec<u8> {
-    let mut child = Command::new("openssl")
-        .args(arguments)
-        .stdin(std::process::Stdio::piped())
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::null())
-        .spawn()
-        .expect("openssl");
-    let mut stdin = child.stdin.take().unwrap();
-    let input = input.to_vec();
-    let writer = std::thread::spawn(move || stdin.write_all(&input));
-    let output = child.wait_with_output().unwrap();
-    writer.join().unwrap().unwrap();
-    assert!(output.status.success(), "openssl {arguments:?}");
-    output.stdout
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// OpenSSL encrypts, as the kernel and savecore's decryptcore would.
@@ -256,74 +167,4 @@ fn encrypted_dumps_with_the_key_and_without() {
     let record = Record { key_size: block.len() as u32, ..Record::new(bytes.len()) };
     let refused = open_with(record.device(0, &block, &bytes), Some(no_key)).err().unwrap();
     assert!(refused.contains("no RSA private key"), "{refused}");
-}
-
-/// Reads what an analysis would read first, whatever it is worth.
-fn use_it(bytes: Vec<u8>) -> Option<usize> {
-    let dump = open(bytes).ok()?;
-    let mut buffer = [0; 64];
-    let mut got = 0;
-    for at in [0xffff_ffff_8020_0000_u64, 0xffff_ffff_8060_0100, 0xffff_f800_0010_0000, 0xc020_0000, 0, u64::MAX - 3] {
-        got += dump.memory().read(Addr(at), &mut buffer).0;
-        got += dump.read_physical(PhysAddr(at & 0xffff_ffff), &mut buffer).0;
-    }
-    let _ = dump.space(PhysAddr(0x10_0000)).map(|s| s.read(Addr(0x20_0000), &mut buffer));
-    Some(got + dump.physical_extents().len() + dump.notes().len())
-}
-
-fn containers() -> Vec<Vec<u8>> {
-    let mut all: Vec<Vec<u8>> = ALL.into_iter().map(|(machine, version)| minidump(machine, version).0).collect();
-    let (mut memory, _) = memory(0xffff_ffff_8000_0000);
-    full::page_tables(&mut memory, 4);
-    all.push(full::write(&memory));
-    let small = all[1].clone();
-    all.push(Record::new(small.len()).device(0, &[], &small));
-    let stream = packed(&small, true);
-    all.push(Record { compression: 2, ..Record::new(stream.len()) }.device(0, &[], &stream));
-    let archive = textdump::archive(&[("ddb.txt", "bt\n"), ("panic.txt", "page fault")]);
-    all.push(archive.clone());
-    let reversed = textdump::on_device(&archive);
-    all.push(Record { magic: "FreeBSD Text Dump", ..Record::new(reversed.len()) }.device(0, &[], &reversed));
-    all
-}
-
-#[test]
-fn cut_off_anywhere() {
-    for (n, bytes) in containers().into_iter().enumerate() {
-        let whole = use_it(bytes.clone());
-        assert!(whole.is_some(), "container {n}");
-        let mut salvaged = 0;
-        for end in (0..bytes.len()).step_by(4096) {
-            salvaged += usize::from(use_it(bytes[..end].to_vec()).is_some_and(|got| got > 0));
-        }
-        // A minidump whose pages are cut off still opens, and says so.
-        if n < ALL.len() {
-            assert!(salvaged > 0, "container {n}");
-            let dump = open(bytes[..bytes.len() - 4096].to_vec()).unwrap();
-            assert_eq!(dump.gaps().truncated_at, Some(bytes.len() as u64 - 4096));
-        }
-    }
-}
-
-#[test]
-fn twenty_thousand_flipped_bytes() {
-    let all = containers();
-    let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut next = || {
-        seed ^= seed << 13;
-        seed ^= seed >> 7;
-        seed ^= seed << 17;
-        seed
-    };
-    for round in 0..20_000 {
-        let mut bytes = all[round % all.len()].clone();
-        for _ in 0..4 {
-            // Half of the flips go where the headers are.
-            let r = next();
-            let reach = if r & 1 == 0 { bytes.len().min(8192) } else { bytes.len() };
-            let at = (next() % reach as u64) as usize;
-            bytes[at] ^= 1 << (r >> 32 & 7);
-        }
-        let _ = use_it(bytes);
-    }
 }

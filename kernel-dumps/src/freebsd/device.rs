@@ -13,6 +13,10 @@ const SECTORS: [u64; 5] = [512, 4096, 1024, 2048, 8192];
 /// Largest encrypted key: RSA keys of 16384 bits make 2 KiB of it.
 const LIMIT_KEY: u32 = 1 << 20;
 
+/// Where the first record may be without a last one: an image of the dump alone, and a device whose dump takes all of
+/// the room that dumps may have.
+const STARTS: [u64; 2] = [0, 64 << 10];
+
 /// Where the parts of a dump lie.
 pub(super) struct Found {
     pub header: DumpHeader,
@@ -29,9 +33,13 @@ fn record_at(source: &dyn ReadAt, at: u64) -> Option<DumpHeader> {
     DumpHeader::parse(&exact(source, at, SIZE)?)
 }
 
-/// Whether a source looks like a dump device: the last sector or the first one is a record.
+/// Whether a source looks like a dump device: there is a record in the last sector, or at the start of a dump.
 pub(super) fn is_device(source: &dyn ReadAt) -> bool {
-    last_record(source).is_some() || record_at(source, 0).is_some()
+    last_record(source).is_some() || first_record(source).is_some()
+}
+
+fn first_record(source: &dyn ReadAt) -> Option<(u64, DumpHeader)> {
+    STARTS.into_iter().find_map(|at| Some((at, record_at(source, at)?)))
 }
 
 fn last_record(source: &dyn ReadAt) -> Option<(u64, DumpHeader)> {
@@ -67,9 +75,9 @@ pub(super) fn find(source: &dyn ReadAt) -> Option<Found> {
             (header, first)
         }
         None => {
-            let header = record_at(source, 0)?;
+            let (at, header) = first_record(source)?;
             doubt("there is no record in the last sector: the end of the device is missing".into());
-            (header, 0)
+            (header, at)
         }
     };
     if !header.parity_ok {

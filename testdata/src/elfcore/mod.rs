@@ -3,6 +3,7 @@
 //! It follows the layout of Linux: ELF header, program headers (notes first), notes, memory, and, where there are more
 //! program headers than `e_phnum` can count, one section header at the end that counts them.
 
+pub mod freebsd;
 pub mod linux;
 
 use std::fs::File;
