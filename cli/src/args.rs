@@ -418,8 +418,9 @@ pub struct Convert {
 pub struct CrossCheck {
     #[command(flatten)]
     pub source: SourceArgs,
-    /// The debuggers to compare with; those that are not installed are named and passed over.
-    #[arg(long, value_name = "TOOLS", value_delimiter = ',', default_value = "gdb,lldb,eu-stack")]
+    /// The debuggers to compare with: gdb, lldb and eu-stack unless said otherwise, drgn and crash for Linux kernels. Those
+    /// that are not installed are named and passed over.
+    #[arg(long, value_name = "TOOLS", value_delimiter = ',')]
     pub with: Vec<String>,
     /// Compare the values of variables, too.
     #[arg(long)]

@@ -123,6 +123,8 @@ fn facts_are_drgns() {
     assert_eq!(facts(1), (Some(0), Some(0xffff_9c42_8017_8000), Some(1_839_104)));
     assert_eq!(facts(12), (Some(2), Some(0xffff_9c42_801a_6540), None));
     assert_eq!(facts(55), (Some(1), Some(0xffff_9c42_8022_6540), Some(4096)));
+    let identity = &snapshot.identity;
+    assert_eq!((identity.pid, identity.command.as_deref(), identity.parent_pid), (Some(55), Some("sh"), Some(1)));
     let thread = snapshot.threads.iter().find(|t| t.id == 55).unwrap();
     assert_eq!((thread.stack_start, thread.stack_end), (Some(0xffff_b056_4018_0000), Some(0xffff_b056_4018_4000)));
     let fact =

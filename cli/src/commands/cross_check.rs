@@ -1,6 +1,7 @@
 //! `postfault cross-check`: our answer beside those of the installed debuggers.
 
 use crate::args::CrossCheck;
+use crate::cross_check::facts::Facts;
 use crate::cross_check::trees::{OurScalar, OurValue};
 use crate::cross_check::{self, Input, OurFrame, OurReport, OurThread, OurVariable, Peer, Subject, report};
 use crate::failure::{Failure, Outcome};
@@ -9,9 +10,6 @@ use crate::view::View;
 use crate::{output, source};
 use snapshot_format::Snapshot;
 use snapshot_format::schema::{Trust, Value, Variable, VariableKind};
-
-/// Peers that are known by name and compare with kernel dumps, which have no common frames with us yet.
-const KERNEL_PEERS: [&str; 2] = ["crash", "drgn"];
 
 /// Runs the peers one after the other and compares.
 pub fn run(args: &CrossCheck) -> Result<Outcome, Failure> {
@@ -27,12 +25,15 @@ pub fn run(args: &CrossCheck) -> Result<Outcome, Failure> {
             ));
         }
     };
-    let peers = peers(&args.with)?;
+    let named = named(&args.with)?;
     let mut plan = source::plan(&args.take(), args.values);
     plan.frames = plan.frames.min(16_384);
     let snapshot = source::snapshot(&name, &args.symbols, &plan)?;
+    let kernel = snapshot.identity.origin == "kernel-dump" && snapshot.identity.os == "linux";
+    let peers = fitting(named, kernel)?;
     let mut input = Input::new(subject.clone(), args.symbols.exe.clone().or_else(|| executable(&snapshot)));
     input.sysroot.clone_from(&args.symbols.sysroot);
+    input.kernel.clone_from(&args.symbols.kernel);
     input.symbols.clone_from(&args.symbols.symbols);
     input.variables = args.values;
     let outcomes = cross_check::run(&peers, &input, &ours(&snapshot, matches!(subject, Subject::Pid(_))));
@@ -49,18 +50,24 @@ pub fn run(args: &CrossCheck) -> Result<Outcome, Failure> {
     }
 }
 
-fn peers(names: &[String]) -> Result<Vec<Peer>, Failure> {
-    let mut peers = Vec::new();
-    for name in names {
-        match Peer::from_name(name) {
-            Some(peer) => peers.push(peer),
-            None if KERNEL_PEERS.contains(&name.as_str()) => {
-                eprintln!("postfault: {name} reads kernel dumps, which cannot be compared yet; passed over");
-            }
-            None => {
-                return Err(Failure::Usage(format!("`{name}` is no tool to compare with; gdb, lldb and eu-stack are")));
-            }
-        }
+/// The peers of these names.
+fn named(names: &[String]) -> Result<Vec<Peer>, Failure> {
+    let unknown = |name: &String| {
+        Failure::Usage(format!("`{name}` is no tool to compare with; gdb, lldb, eu-stack, drgn and crash are"))
+    };
+    names.iter().map(|name| Peer::from_name(name).ok_or_else(|| unknown(name))).collect()
+}
+
+/// Those that can read the source, or, when none was named, all that can.
+fn fitting(named: Vec<Peer>, kernel: bool) -> Result<Vec<Peer>, Failure> {
+    let able: &[Peer] = if kernel { &Peer::KERNEL } else { &Peer::ALL };
+    if named.is_empty() {
+        return Ok(able.to_vec());
+    }
+    let (peers, others): (Vec<Peer>, Vec<Peer>) = named.into_iter().partition(|peer| able.contains(peer));
+    for peer in others {
+        let what = if kernel { "programs, not kernel dumps" } else { "dumps of Linux kernels, not programs" };
+        eprintln!("postfault: {} is asked about {what}; passed over", peer.program());
     }
     if peers.is_empty() { Err(Failure::Usage("no tool to compare with".to_owned())) } else { Ok(peers) }
 }
@@ -106,7 +113,60 @@ fn ours(snapshot: &Snapshot, live: bool) -> OurReport {
         })
         .collect();
     let no_code = snapshot.mappings.iter().filter(|m| m.protection.get(2..3) == Some("-"));
-    OurReport { threads, live, no_code: no_code.map(|m| m.start..m.end).collect() }
+    let no_code = no_code.map(|m| m.start..m.end).collect();
+    let kernel = snapshot.identity.origin == "kernel-dump";
+    let facts = if kernel { facts(snapshot) } else { Facts::default() };
+    OurReport { threads, live, no_code, kernel, facts }
+}
+
+/// What we say of a Linux kernel besides stacks, in the words that its debuggers use.
+fn facts(snapshot: &Snapshot) -> Facts {
+    let mut facts = Facts::default();
+    let mut say = |name: String, value: Option<String>| {
+        if let Some(value) = value {
+            facts.said.insert(name, value);
+        }
+    };
+    let letter = |state: &str| match state {
+        "running" => "R".to_owned(),
+        "sleeping" => "S".to_owned(),
+        "disk-sleep" => "D".to_owned(),
+        "idle" => "I".to_owned(),
+        "stopped" => "T".to_owned(),
+        "traced" => "t".to_owned(),
+        "zombie" => "Z".to_owned(),
+        "dead" => "X".to_owned(),
+        "parked" => "P".to_owned(),
+        other => other.to_owned(),
+    };
+    for task in &snapshot.tasks {
+        let key = |what: &str| format!("task {} {what}", task.id);
+        say(key("name"), task.name.clone());
+        say(key("state"), task.state.as_deref().map(letter));
+        say(key("cpu"), task.cpu.map(|cpu| cpu.to_string()));
+        say(key("process"), task.pid.map(|pid| pid.to_string()));
+        say(key("parent"), task.parent_pid.map(|pid| pid.to_string()));
+        say(key("address"), task.address.map(|address| format!("{address:#x}")));
+    }
+    // The first is the kernel itself.
+    for module in snapshot.modules.iter().filter(|m| m.path != "vmlinux") {
+        say(format!("module {}", module.path), Some(format!("{:#x}", module.base)));
+    }
+    if let Some(event) = &snapshot.event {
+        say("panic".to_owned(), event.message.clone());
+    }
+    let crashed = snapshot.threads.iter().find(|t| t.faulting).map(|t| t.id);
+    if let Some(task) = crashed.and_then(|id| snapshot.tasks.iter().find(|t| t.id == id)) {
+        // Idle tasks of all CPUs have the pid 0.
+        let pid = if task.id > u64::from(u32::MAX) { 0 } else { task.id };
+        say("crashed pid".to_owned(), Some(pid.to_string()));
+        say("crashed name".to_owned(), task.name.clone());
+        say("crashed cpu".to_owned(), task.cpu.map(|cpu| cpu.to_string()));
+    }
+    for record in &snapshot.log {
+        facts.record(record.time_ns.map(|ns| ns / 1000), &record.text);
+    }
+    facts
 }
 
 fn variable(view: &View<'_>, row: u32, v: &Variable) -> OurVariable {

@@ -7,7 +7,7 @@
 use super::names::{NameMatch, compare, same_file};
 use super::trees::{self, Unequal};
 use super::{
-    OurFrame, OurReport, OurThread, OurVariable, Peer, PeerFrame, PeerReport, PeerThread, PeerVariable, values,
+    OurFrame, OurReport, OurThread, OurVariable, Peer, PeerFrame, PeerReport, PeerThread, PeerVariable, facts, values,
 };
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -24,6 +24,9 @@ const LOWEST_CODE: u64 = 0x1_0000;
 /// Addresses of processes have at most 56 bits on x86-64 (5-level paging) and on AArch64 (52); above them there is no
 /// memory of a process.
 const HIGHEST_CODE: u64 = 1 << 56;
+
+/// The lowest address of a kernel on x86-64 (5-level paging) and on AArch64.
+const KERNEL_CODE: u64 = 0xff00_0000_0000_0000;
 
 /// Whether no process can have code there.
 const fn is_no_code(pc: u64) -> bool {
@@ -64,6 +67,12 @@ pub struct Totals {
     pub variables: u64,
     /// Of these, variables with the same value, or without one on both sides.
     pub variables_same: u64,
+    /// Facts that the peer says of a kernel, lines of its log included.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub facts: u64,
+    /// Of these, facts that we say as well.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub facts_same: u64,
     /// Differences that are disagreements.
     pub differences: u64,
     /// Differences that are limits of the peer.
@@ -95,6 +104,11 @@ impl Comparison {
     }
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over references")]
+const fn is_zero(n: &u64) -> bool {
+    *n == 0
+}
+
 fn bump(counter: &mut u64) {
     *counter = counter.saturating_add(1);
 }
@@ -106,11 +120,19 @@ pub fn align(ours: &OurReport, peer: &PeerReport) -> Comparison {
         peer: peer.peer,
         live: ours.live,
         no_code: &ours.no_code,
+        kernel: ours.kernel,
         incomplete: peer.incomplete.is_some(),
         thread: 0,
         totals: Totals::default(),
         differences: Vec::new(),
     };
+    let mut found = Vec::new();
+    facts::compare(&ours.facts, &peer.facts, &mut work.totals, |difference| found.push(difference));
+    found.into_iter().for_each(|difference| work.push(difference));
+    if peer.peer == Peer::Crash {
+        // It is not asked for stacks.
+        return work.done(peer);
+    }
     let theirs: BTreeMap<u64, &PeerThread> = peer.threads.iter().map(|t| (t.id, t)).collect();
     let mine: BTreeMap<u64, &OurThread> = ours.threads.iter().map(|t| (t.id, t)).collect();
     for (id, thread) in &mine {
@@ -128,13 +150,7 @@ pub fn align(ours: &OurReport, peer: &PeerReport) -> Comparison {
         work.thread = *id;
         work.note(Reason::OursMissingThread, None, None, None, None);
     }
-    Comparison {
-        peer: peer.peer,
-        version: peer.version.clone(),
-        incomplete: peer.incomplete.clone(),
-        totals: work.totals,
-        differences: work.differences,
-    }
+    work.done(peer)
 }
 
 /// One physical frame of ours and the functions inlined at its pc: where it starts in the list, and how many there are.
@@ -175,6 +191,7 @@ struct Work<'o> {
     peer: Peer,
     live: bool,
     no_code: &'o [Range<u64>],
+    kernel: bool,
     incomplete: bool,
     thread: u64,
     totals: Totals,
@@ -182,8 +199,21 @@ struct Work<'o> {
 }
 
 impl Work<'_> {
+    fn done(self, peer: &PeerReport) -> Comparison {
+        Comparison {
+            peer: peer.peer,
+            version: peer.version.clone(),
+            incomplete: peer.incomplete.clone(),
+            totals: self.totals,
+            differences: self.differences,
+        }
+    }
+
     /// Whether no process can have code there, or this one has something there that may not be executed.
     fn is_no_code(&self, pc: u64) -> bool {
+        if self.kernel {
+            return pc < LOWEST_CODE || (HIGHEST_CODE..KERNEL_CODE).contains(&pc);
+        }
         is_no_code(pc) || self.no_code.iter().any(|r| r.contains(&pc))
     }
 
@@ -293,7 +323,7 @@ impl Work<'_> {
     /// How many of the peer's frames, of which the first has the pc of the first of our groups, belong to that group.
     fn extent(&self, groups: &[Group], peer: &[PeerFrame]) -> usize {
         let Some(group) = groups.first() else { return 1 };
-        if self.peer == Peer::Gdb {
+        if self.peer.marks_inlines() {
             let last = peer.iter().take_while(|f| f.pc == group.pc && f.inline == Some(true)).count();
             let physical = peer.get(last).is_some_and(|f| f.pc == group.pc);
             return last.saturating_add(usize::from(physical)).max(1);
@@ -329,7 +359,7 @@ impl Work<'_> {
             else {
                 return;
             };
-            let knows = self.peer == Peer::Gdb && theirs.file.is_some();
+            let knows = self.peer.marks_inlines() && theirs.file.is_some();
             let reason = if knows { Reason::OursExtraInline } else { Reason::PeerNoInlines };
             self.note(reason, Some(group.start), Some(at), first.function.clone(), theirs.function.clone());
             let merged = OurFrame { file: first.file.clone(), line: first.line, ..last.clone() };
@@ -349,7 +379,7 @@ impl Work<'_> {
             match (frame, other) {
                 // The peer has fewer: it lost the level whose name it does not have and the one inside of it has.
                 (Some(frame), Some(other))
-                    if left.0 > left.1 && mine < group.end() && !named(frame, other) && self.peer != Peer::Gdb =>
+                    if left.0 > left.1 && mine < group.end() && !named(frame, other) && !self.peer.marks_inlines() =>
                 {
                     let index = mine.saturating_sub(1);
                     self.note(Reason::PeerNoInlines, Some(index), None, frame.function.clone(), None);
@@ -359,7 +389,7 @@ impl Work<'_> {
                     mine = mine.saturating_sub(1);
                     theirs = theirs.saturating_sub(1);
                     // Where the peer lost a level, the frame around it has the lost one's line.
-                    let inner = (left.0 > left.1 && self.peer != Peer::Gdb)
+                    let inner = (left.0 > left.1 && !self.peer.marks_inlines())
                         .then(|| mine.checked_sub(1).and_then(|at| ours.get(at)))
                         .flatten()
                         .filter(|f| f.line.is_some() && f.line == other.line);
@@ -368,8 +398,8 @@ impl Work<'_> {
                 }
                 (Some(frame), None) => {
                     mine = mine.saturating_sub(1);
-                    let gdb = self.peer == Peer::Gdb;
-                    let reason = if gdb { Reason::OursExtraInline } else { Reason::PeerNoInlines };
+                    let knows = self.peer.marks_inlines();
+                    let reason = if knows { Reason::OursExtraInline } else { Reason::PeerNoInlines };
                     self.note(reason, Some(mine), None, frame.function.clone(), None);
                 }
                 (None, Some(other)) => {

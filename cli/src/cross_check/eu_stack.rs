@@ -45,7 +45,13 @@ pub fn backtraces(input: &Input) -> Result<PeerReport, PeerError> {
     attach_errors(&mut threads, &output.stderr);
     threads.sort_by_key(|t| t.id);
     let killed = output.status.code().is_none();
-    Ok(PeerReport { peer: Peer::EuStack, version, threads, incomplete: killed.then(|| output.summary()) })
+    Ok(PeerReport {
+        peer: Peer::EuStack,
+        version,
+        threads,
+        facts: super::facts::Facts::default(),
+        incomplete: killed.then(|| output.summary()),
+    })
 }
 
 /// Threads out of what eu-stack printed on stdout.

@@ -141,7 +141,7 @@ fn read_answer(answer: &Path, version: String, output: &Output) -> Result<PeerRe
         return Err(PeerError::Failed { peer: Peer::Gdb, why: output.summary() });
     }
     let incomplete = (!done).then(|| output.summary());
-    Ok(PeerReport { peer: Peer::Gdb, version, threads, incomplete })
+    Ok(PeerReport { peer: Peer::Gdb, version, threads, facts: super::facts::Facts::default(), incomplete })
 }
 
 /// Threads out of the lines that the script wrote, and whether it came to its end.

@@ -220,7 +220,7 @@ pub(super) fn backtraces(input: &Input, version: String, scratch: &Path) -> Resu
         variables(input, scratch, &names, &mut threads)?;
     }
     threads.sort_by_key(|t| t.id);
-    Ok(PeerReport { peer: Peer::Gdb, version, threads, incomplete: None })
+    Ok(PeerReport { peer: Peer::Gdb, version, threads, facts: super::facts::Facts::default(), incomplete: None })
 }
 
 /// The LWP in gdb's description of a thread: `Thread 0x7f.. (LWP 12)`, `LWP 12`, `process 12`.

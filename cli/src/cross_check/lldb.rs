@@ -77,7 +77,7 @@ pub fn backtraces(input: &Input) -> Result<PeerReport, PeerError> {
     }
     threads.sort_by_key(|t| t.id);
     let incomplete = (!output.status.success()).then(|| output.summary());
-    Ok(PeerReport { peer: Peer::Lldb, version, threads, incomplete })
+    Ok(PeerReport { peer: Peer::Lldb, version, threads, facts: super::facts::Facts::default(), incomplete })
 }
 
 /// Threads out of what lldb printed with our formats. A thread that is printed twice (once when it stopped, once in the

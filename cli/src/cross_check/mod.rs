@@ -1,6 +1,6 @@
 //! Other people's debuggers on the same input, and what they and we disagree about.
 //!
-//! [`Peer::backtraces`] runs gdb, lldb or eu-stack and turns what it says into a [`PeerReport`]; [`align::align`] lays
+//! [`Peer::backtraces`] runs gdb, lldb or eu-stack, for kernels drgn or crash, and turns what it says into a [`PeerReport`]; [`align::align`] lays
 //! that beside an [`OurReport`]; [`report`] prints the result. The types here are plain: this module knows nothing of
 //! snapshots and does no unwinding of its own.
 #![cfg_attr(
@@ -16,7 +16,10 @@
 )]
 
 pub mod align;
+pub mod crash;
+pub mod drgn;
 pub mod eu_stack;
+pub mod facts;
 pub mod gdb;
 pub mod gdb_mi;
 pub mod lldb;
@@ -55,6 +58,8 @@ pub struct Input {
     pub subject: Subject,
     /// The executable, where it is known; gdb and eu-stack need it for cores.
     pub exe: Option<PathBuf>,
+    /// The kernel's file, for dumps of kernels.
+    pub kernel: Option<PathBuf>,
     /// The folder that stands for `/` of the machine the core is from.
     pub sysroot: Option<PathBuf>,
     /// Folders of separate debug files, searched before `/usr/lib/debug`.
@@ -74,6 +79,7 @@ impl Input {
         Self {
             subject,
             exe,
+            kernel: None,
             sysroot: None,
             symbols: Vec::new(),
             variables: true,
@@ -93,11 +99,17 @@ pub enum Peer {
     Lldb,
     /// elfutils' eu-stack.
     EuStack,
+    /// drgn, for Linux kernels.
+    Drgn,
+    /// crash, for Linux kernels.
+    Crash,
 }
 
 impl Peer {
-    /// All of them, in the order in which they are run.
+    /// Those for user programs, in the order in which they are run.
     pub const ALL: [Self; 3] = [Self::Gdb, Self::Lldb, Self::EuStack];
+    /// Those for dumps of Linux kernels.
+    pub const KERNEL: [Self; 2] = [Self::Drgn, Self::Crash];
 
     /// The name of the program, which is also its name on our command line.
     #[must_use]
@@ -106,6 +118,8 @@ impl Peer {
             Self::Gdb => "gdb",
             Self::Lldb => "lldb",
             Self::EuStack => "eu-stack",
+            Self::Drgn => "drgn",
+            Self::Crash => "crash",
         }
     }
 
@@ -116,13 +130,21 @@ impl Peer {
             Self::Gdb => "gdb",
             Self::Lldb => "lldb",
             Self::EuStack => "elfutils",
+            Self::Drgn => "python3-drgn",
+            Self::Crash => "crash",
         }
     }
 
     /// The peer of that name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|p| p.program() == name)
+        Self::ALL.into_iter().chain(Self::KERNEL).find(|p| p.program() == name)
+    }
+
+    /// Whether it marks inlined functions.
+    #[must_use]
+    pub const fn marks_inlines(self) -> bool {
+        matches!(self, Self::Gdb | Self::Drgn)
     }
 
     /// Runs the tool once and reads its answer. A live process runs on afterwards.
@@ -135,6 +157,8 @@ impl Peer {
             Self::Gdb => gdb::backtraces(input),
             Self::Lldb => lldb::backtraces(input),
             Self::EuStack => eu_stack::backtraces(input),
+            Self::Drgn => drgn::backtraces(input),
+            Self::Crash => crash::backtraces(input),
         }
     }
 }
@@ -173,6 +197,9 @@ pub struct PeerReport {
     pub version: String,
     /// Its threads, by id.
     pub threads: Vec<PeerThread>,
+    /// What it says besides, of a kernel.
+    #[serde(skip_serializing_if = "facts::Facts::is_empty")]
+    pub facts: facts::Facts,
     /// Why this is less than all, for example that the tool crashed.
     pub incomplete: Option<String>,
 }
@@ -244,6 +271,10 @@ pub struct OurReport {
     pub live: bool,
     /// Where the process has something that may not be executed: no return address leads there.
     pub no_code: Vec<Range<u64>>,
+    /// Whether this is a kernel: its code lies where no program's does.
+    pub kernel: bool,
+    /// What we say besides, of a kernel.
+    pub facts: facts::Facts,
 }
 
 /// One of our threads.

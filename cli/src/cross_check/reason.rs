@@ -36,6 +36,13 @@ pub enum Reason {
     LineDiffers,
     /// Both have a value and they are not the same.
     ValueDiffers,
+    /// Both say something of the kernel and it is not the same; or we have a module or a line of the log that the peer,
+    /// which lists them all, does not have.
+    FactDiffers,
+    /// The peer says something of the kernel that we do not say.
+    OursMissingFact,
+    /// The peer could not find out something of the kernel.
+    PeerMissingFact,
     /// The peer stopped with an error or died before the end of the stack.
     PeerStoppedEarly,
     /// gdb shows a function that is no longer on the stack, because it left by a jump to what it called last. Seen in
@@ -45,7 +52,8 @@ pub enum Reason {
     /// The peer had no information about a caller and guessed: its next pc lies in the first 64 KiB, which Linux maps to
     /// nobody (`vm.mmap_min_addr`), above the highest address of a process, or in a mapping that may not be executed.
     /// Seen above code without call frame information, and where the stack was overwritten: what a debugger reads there
-    /// is text or a saved stack pointer, not a return address.
+    /// is text or a saved stack pointer, not a return address. In kernels an address that is neither a program's nor a
+    /// kernel's: seen with drgn 0.3, which shows the value that was jumped to a second time in the caller's place.
     PeerGuessed,
     /// The process ran between our look and the peer's: frames inside of the first that both saw.
     PeerLaterLook,
@@ -90,7 +98,7 @@ pub enum Reason {
 impl Reason {
     /// All of them.
     #[cfg(test)]
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 36] = [
         Self::OursMissingThread,
         Self::OursExtraThread,
         Self::OursMissing,
@@ -106,6 +114,9 @@ impl Reason {
         Self::FileDiffers,
         Self::LineDiffers,
         Self::ValueDiffers,
+        Self::FactDiffers,
+        Self::OursMissingFact,
+        Self::PeerMissingFact,
         Self::PeerStoppedEarly,
         Self::PeerTailCall,
         Self::PeerGuessed,
@@ -132,6 +143,7 @@ impl Reason {
         matches!(
             self,
             Self::PeerStoppedEarly
+                | Self::PeerMissingFact
                 | Self::PeerTailCall
                 | Self::PeerGuessed
                 | Self::PeerLaterLook
@@ -170,6 +182,9 @@ impl Reason {
             Self::FileDiffers => "file-differs",
             Self::LineDiffers => "line-differs",
             Self::ValueDiffers => "value-differs",
+            Self::FactDiffers => "fact-differs",
+            Self::OursMissingFact => "ours-missing-fact",
+            Self::PeerMissingFact => "peer-missing-fact",
             Self::PeerStoppedEarly => "peer-stopped-early",
             Self::PeerTailCall => "peer-tail-call",
             Self::PeerGuessed => "peer-guessed",

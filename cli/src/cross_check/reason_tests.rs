@@ -106,7 +106,25 @@ fn cases() -> Vec<(Reason, OurReport, PeerReport)> {
     live.live = true;
     list.push((Reason::PeerLaterLook, live, gdb(&[(2, "b", 2), (3, "c", 3)])));
     variables(&mut list);
+    facts_of_a_kernel(&mut list);
     list
+}
+
+fn facts_of_a_kernel(list: &mut Vec<(Reason, OurReport, PeerReport)>) {
+    let both = |mine: &str, theirs: Option<&str>| {
+        let (mut own, mut peer) = (ours(vec![f(1, "a", 1)]), gdb(&[(1, "a", 1)]));
+        own.facts.said.insert("panic".into(), mine.into());
+        peer.facts.said.extend(theirs.map(|text| ("panic".to_owned(), text.to_owned())));
+        (own, peer)
+    };
+    let (own, peer) = both("x", Some("y"));
+    list.push((Reason::FactDiffers, own, peer));
+    let (mut own, peer) = both("x", Some("x"));
+    own.facts.said.clear();
+    list.push((Reason::OursMissingFact, own, peer));
+    let (own, mut peer) = both("x", None);
+    peer.facts.failed.push("log: no such type".into());
+    list.push((Reason::PeerMissingFact, own, peer));
 }
 
 fn variables(list: &mut Vec<(Reason, OurReport, PeerReport)>) {
@@ -228,4 +246,32 @@ fn containers_are_compared_by_what_they_hold() {
     assert_eq!(only(one(), map(3, 30), &[]), "same");
     assert_eq!(only(one(), map(4, 30), &[]), "value-differs");
     assert_eq!(only(one(), map(3, 31), &[]), "value-differs");
+}
+
+/// The value that a kernel jumped to, given again as its caller's, is a guess; an address of its own code is none.
+#[test]
+fn addresses_of_kernels() {
+    const JUMPED: u64 = 0x4141_4141_4141_4141;
+    let report = |kernel, second: u64| {
+        let mut own = ours(vec![f(1, "a", 1), f(2, "b", 2)]);
+        own.kernel = kernel;
+        let mut peer = theirs(Peer::Drgn, &[(1, "a", 1), (9, "", 0)]);
+        peer.threads[0].frames[1].pc = second;
+        reasons(&align(&own, &peer)).into_keys().collect::<Vec<_>>()
+    };
+    assert_eq!(report(true, JUMPED), ["peer-guessed"]);
+    assert_eq!(report(true, 0xffff_ffff_8100_0000), ["ours-extra", "ours-missing"]);
+    assert_eq!(report(false, 0xffff_ffff_8100_0000), ["peer-guessed"]);
+}
+
+/// crash is not asked for stacks: that it has none is no difference.
+#[test]
+fn crash_is_compared_by_facts() {
+    let mut own = ours(vec![f(1, "a", 1)]);
+    own.facts.said.insert("panic".into(), "x".into());
+    let mut peer = PeerReport { threads: Vec::new(), ..theirs(Peer::Crash, &[]) };
+    peer.facts.said.insert("panic".into(), "x".into());
+    let comparison = align(&own, &peer);
+    assert!(comparison.same(true), "{:?}", comparison.differences);
+    assert_eq!((comparison.totals.facts, comparison.totals.facts_same), (1, 1));
 }

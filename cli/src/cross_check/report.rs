@@ -1,6 +1,7 @@
 //! The result of a cross-check for people and for programs.
 
 use super::align::{Comparison, Difference};
+use super::reason::Reason;
 use super::{Outcome, Subject};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
@@ -52,6 +53,9 @@ fn one(text: &mut String, comparison: &Comparison) {
     if totals.variables > 0 {
         let _ = write!(text, ", {} of {} variables agree", totals.variables_same, totals.variables);
     }
+    if totals.facts > 0 {
+        let _ = write!(text, ", {} of {} facts agree", totals.facts_same, totals.facts);
+    }
     text.push('\n');
     if let Some(why) = &comparison.incomplete {
         let _ = writeln!(text, "  {name} did not finish: {why}");
@@ -70,7 +74,12 @@ fn one(text: &mut String, comparison: &Comparison) {
 }
 
 fn line(text: &mut String, name: &str, difference: &Difference) {
-    let _ = write!(text, "  thread {}", difference.thread);
+    let fact = matches!(difference.reason, Reason::FactDiffers | Reason::OursMissingFact | Reason::PeerMissingFact);
+    if fact {
+        text.push_str("  kernel");
+    } else {
+        let _ = write!(text, "  thread {}", difference.thread);
+    }
     if let Some(frame) = difference.frame {
         let _ = write!(text, " #{frame}");
     }

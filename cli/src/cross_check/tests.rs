@@ -30,7 +30,7 @@ fn as_ours(report: &PeerReport) -> OurReport {
     };
     let thread =
         |t: &PeerThread| OurThread { id: t.id, frames: t.frames.iter().map(frame).collect(), cut: t.ended.is_some() };
-    OurReport { threads: report.threads.iter().map(thread).collect(), live: false, no_code: Vec::new() }
+    OurReport { threads: report.threads.iter().map(thread).collect(), ..OurReport::default() }
 }
 
 /// A report with values as text only, as a gdb without Python gives it.
@@ -202,11 +202,11 @@ pub(super) fn theirs(peer: Peer, frames: &[(u64, &str, u32)]) -> PeerReport {
         })
         .collect();
     let threads = vec![PeerThread { id: 1, frames, ended: None }];
-    PeerReport { peer, version: "test 1.0".into(), threads, incomplete: None }
+    PeerReport { peer, version: "test 1.0".into(), threads, facts: facts::Facts::default(), incomplete: None }
 }
 
 pub(super) fn ours(frames: Vec<OurFrame>) -> OurReport {
-    OurReport { threads: vec![OurThread { id: 1, frames, cut: false }], live: false, no_code: Vec::new() }
+    OurReport { threads: vec![OurThread { id: 1, frames, cut: false }], ..OurReport::default() }
 }
 
 fn check(frames: Vec<OurFrame>, peer: &PeerReport, expected: &[(&'static str, u64)]) {

@@ -93,6 +93,12 @@ fn fill(kernel: &mut Kernel, linux: &Linux<'_>) {
     let identity = &mut kernel.identity;
     identity.release = identity.release.take().or(release);
     identity.host = identity.host.take().or(host);
+    let crashed = kernel.event.as_ref().and_then(|e| e.thread);
+    if let Some(task) = tasks.iter().find(|t| crashed == Some(ThreadId(t.id))) {
+        identity.pid = task.tgid;
+        identity.parent_pid = task.parent;
+        identity.command = task.name.as_deref().map(Into::into).or_else(|| identity.command.take());
+    }
     identity.taken_at_ns = identity.taken_at_ns.or_else(|| facts::clock(linux).map(|c| c.wall_ns));
 }
 
