@@ -3,7 +3,7 @@
 use crate::parallel::for_each_parallel;
 use crate::plan::{Chosen, Plan};
 use debuginfo::DebugInfo;
-use evidence::{Context, Memory, Os, Target, Thread};
+use evidence::{Context, Memory, Os, Registers, Target, Thread};
 use unwind::{Stack, unwind, unwind_freebsd_kernel, unwind_switched};
 
 /// A thread and its frames.
@@ -24,10 +24,8 @@ pub(crate) fn walk<'t>(
     // What Linux leaves of a task that it switched out is where a call will return to.
     let switches = target.identity().os == Os::Linux;
     let freebsd_kernel = target.identity().os == Os::FreeBsd && target.machine().is_some();
-    for_each_parallel(chosen, plan.workers, |c| Walked {
-        thread: c.thread,
-        faulting: c.faulting,
-        stack: if c.thread.registers.known() == 0 {
+    for_each_parallel(chosen, plan.workers, |c| {
+        let mut stack = if c.thread.registers.known() == 0 {
             Stack { frames: Vec::new(), truncated: Some("no registers were recorded for this thread".into()) }
         } else if freebsd_kernel {
             // All contexts but those of a trap were saved by a call.
@@ -36,6 +34,22 @@ pub(crate) fn walk<'t>(
         } else {
             let unwind = if switches && c.thread.context == Context::Task { unwind_switched } else { unwind };
             unwind(&c.thread.registers, memory, info, &limits)
-        },
+        };
+        if !plan.variables && !c.faulting {
+            forget(&mut stack);
+        }
+        stack.frames.shrink_to_fit();
+        Walked { thread: c.thread, faulting: c.faulting, stack }
     })
+}
+
+/// Drops the registers that only variables are evaluated with: of thousands of stacks they are the larger part. A stack
+/// on which a signal was handled may turn out to be the one that all is about.
+fn forget(stack: &mut Stack) {
+    if stack.frames.iter().any(|f| f.signal_frame) {
+        return;
+    }
+    for frame in stack.frames.iter_mut().skip(1) {
+        frame.registers = Registers::new(frame.registers.arch);
+    }
 }
