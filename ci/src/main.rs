@@ -25,14 +25,7 @@ enum Command {
     /// The repository's own rules: who may use whom, file sizes, module documentation, unsafe code, words.
     Tidy,
     /// Measure against other tools, side by side; prints machine, versions, medians, spread and ratios.
-    Bench {
-        /// Counted runs of each command.
-        #[arg(long, default_value_t = 5)]
-        runs: usize,
-        /// Resident size of the large victim, MiB.
-        #[arg(long, default_value_t = 1024)]
-        resident: u64,
-    },
+    Bench(bench::Options),
     /// Type-check for a system that is not this one: freebsd, illumos, or both.
     Cross {
         /// Which.
@@ -72,7 +65,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Ci => steps::ci(),
         Command::Tidy => tidy::run(),
-        Command::Bench { runs, resident } => bench::run(runs, resident),
+        Command::Bench(options) => bench::run(&options),
         Command::Cross { system } => cross::run(system),
         Command::CrossCheck { victim, variant } => steps::cross_check(victim.as_deref(), variant.as_deref()),
         Command::Stress { captures } => steps::stress(captures),

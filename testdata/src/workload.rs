@@ -14,7 +14,7 @@ use std::process::Command;
 /// How much debug information.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Size {
-    /// Four units: a file of 47 MB with g++ 12.
+    /// Four units: a file of some 16 MB with g++ 12.
     Small,
     /// Fourteen times that.
     Medium,
@@ -47,7 +47,7 @@ impl Size {
 /// Distinct sources; every further unit is a stamped copy of one of them.
 const TEMPLATES: usize = 4;
 /// Record types of one source: sets the size of a unit.
-const RECORDS: usize = 24;
+const RECORDS: usize = 8;
 /// What stands for the copy's number in names. Its length is the length of every replacement.
 const TOKEN: &str = "unit_QZXQZ";
 

@@ -2,22 +2,57 @@
 //!
 //! Figures are ratios: the machine, its load and the versions are printed, and absolute times belong to this run only.
 
+mod plot;
 mod sample;
+mod series;
 mod sizes;
 mod traces;
 
 use crate::steps::{root, run as step};
+use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::Command;
 
+/// What to measure.
+#[derive(clap::Args)]
+pub struct Options {
+    /// Counted runs of each command.
+    #[arg(long, default_value_t = 5)]
+    runs: usize,
+    /// Resident size of the large victim, MiB.
+    #[arg(long, default_value_t = 1024)]
+    resident: u64,
+    /// Measure this executable instead of building one.
+    #[arg(long, value_name = "FILE")]
+    postfault: Option<PathBuf>,
+    /// Numbers of threads for the page of figures (docs/performance.md).
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 10, 100, 1000, 5000])]
+    threads: Vec<usize>,
+    /// Also measure 2 GB of DWARF: takes that much disk and memory, and half an hour.
+    #[arg(long)]
+    big: bool,
+    /// Write the page of figures only.
+    #[arg(long)]
+    page_only: bool,
+}
+
 /// Runs every measurement.
-pub fn run(runs: usize, resident: u64) -> Result<(), String> {
-    step("build", Command::new(cargo()).args(["build", "--release", "--locked", "--package", "postfault-cli"]))?;
-    let postfault = root().join("target/release/postfault");
-    machine();
+pub fn run(options: &Options) -> Result<(), String> {
+    let postfault = match &options.postfault {
+        Some(path) => path.clone(),
+        None => {
+            let build = ["build", "--release", "--locked", "--package", "postfault-cli"];
+            step("build", Command::new(cargo()).args(build))?;
+            root().join("target/release/postfault")
+        }
+    };
+    println!("{}", machine());
     let mut failed = Vec::new();
-    failed.extend(sizes::measure(&postfault, resident).err());
-    failed.extend(traces::measure(&postfault, runs).err());
+    failed.extend(series::measure(&postfault, options.runs, &options.threads, options.big).err());
+    if !options.page_only {
+        failed.extend(sizes::measure(&postfault, options.resident).err());
+        failed.extend(traces::measure(&postfault, options.runs).err());
+    }
     if failed.is_empty() { Ok(()) } else { Err(failed.join("; ")) }
 }
 
@@ -26,21 +61,27 @@ fn cargo() -> std::ffi::OsString {
 }
 
 /// What the figures were measured on, and with.
-fn machine() {
+fn machine() -> String {
+    let mut lines = String::new();
     let first = |path: &str, key: &str| {
         let text = std::fs::read_to_string(path).unwrap_or_default();
         text.lines().find(|l| l.starts_with(key)).and_then(|l| l.split_once(':')).map(|(_, v)| v.trim().to_owned())
     };
     let processors = std::thread::available_parallelism().map_or(0, usize::from);
-    println!("machine: {processors} x {}", first("/proc/cpuinfo", "model name").unwrap_or_default());
-    println!("memory: {}", first("/proc/meminfo", "MemTotal").unwrap_or_default());
-    println!("kernel: {}", std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim());
-    println!("load: {}", std::fs::read_to_string("/proc/loadavg").unwrap_or_default().trim());
+    let _ = writeln!(lines, "- machine: {processors} x {}", first("/proc/cpuinfo", "model name").unwrap_or_default());
+    let _ = writeln!(lines, "- memory: {}", first("/proc/meminfo", "MemTotal").unwrap_or_default());
+    let _ = writeln!(
+        lines,
+        "- kernel: {}",
+        std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim()
+    );
+    let _ = writeln!(lines, "- load: {}", std::fs::read_to_string("/proc/loadavg").unwrap_or_default().trim());
     for tool in ["gdb", "lldb", "eu-stack", "zstd"] {
         let version = Command::new(tool).arg("--version").output().ok();
         let text = version.map(|o| String::from_utf8_lossy(&o.stdout).into_owned()).unwrap_or_default();
-        println!("{tool}: {}", text.lines().next().unwrap_or("not installed"));
+        let _ = writeln!(lines, "- {tool}: {}", text.lines().next().unwrap_or("not installed"));
     }
+    lines
 }
 
 /// A folder that is removed afterwards.

@@ -12,6 +12,8 @@ pub struct Sample {
     pub peak: f64,
     /// User and system seconds.
     pub cpu: f64,
+    /// Longest gap that the target saw in the clock, seconds; 0 where it does not look.
+    pub stop: f64,
 }
 
 /// Least, median and most of a figure.
@@ -42,7 +44,7 @@ pub fn once(words: &[String]) -> Result<Sample, String> {
     if !status.success() {
         return Err(format!("{}: {status}", words.join(" ")));
     }
-    Ok(Sample { wall, peak, cpu: user + system })
+    Ok(Sample { wall, peak, cpu: user + system, stop: 0.0 })
 }
 
 /// The spread of one figure over all samples.
