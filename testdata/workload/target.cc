@@ -66,7 +66,7 @@ static void *watch_clock(void *at) {
 
 int main(int argc, char **argv) {
   if (argc < 4) {
-    fprintf(stderr, "usage: workload wait|die THREADS DEPTH [CLOCK-FILE]\n");
+    fprintf(stderr, "usage: workload wait|die THREADS DEPTH [CLOCK-FILE [MAPPINGS]]\n");
     return 2;
   }
   int threads = atoi(argv[2]);
@@ -76,6 +76,15 @@ int main(int argc, char **argv) {
     if (fd < 0 || ftruncate(fd, 4096)) return 3;
     void *page = mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (page == MAP_FAILED || pthread_create(&id, nullptr, watch_clock, page)) return 3;
+  }
+  if (argc > 5 && atol(argv[5]) > 0) {
+    // Neighbours with different protections are mappings of their own.
+    long wanted = atol(argv[5]), page_size = sysconf(_SC_PAGESIZE);
+    char *pages = static_cast<char *>(mmap(nullptr, wanted * page_size, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    if (pages == MAP_FAILED) return 5;
+    for (long i = 1; i < wanted; i += 2) {
+      if (mprotect(pages + i * page_size, page_size, PROT_READ | PROT_WRITE)) return 5;
+    }
   }
   pthread_attr_t attributes;
   pthread_attr_init(&attributes);

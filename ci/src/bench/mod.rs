@@ -28,6 +28,9 @@ pub struct Options {
     /// Numbers of threads for the page of figures (docs/performance.md).
     #[arg(long, value_delimiter = ',', default_values_t = [1, 10, 100, 1000, 5000])]
     threads: Vec<usize>,
+    /// Numbers of mappings for it; the kernel allows 65,530 (vm.max_map_count).
+    #[arg(long, value_delimiter = ',', default_values_t = [466, 5000, 30_000, 60_000])]
+    segments: Vec<usize>,
     /// Also measure 2 GB of DWARF: takes that much disk and memory, and half an hour.
     #[arg(long)]
     big: bool,
@@ -48,7 +51,7 @@ pub fn run(options: &Options) -> Result<(), String> {
     };
     println!("{}", machine());
     let mut failed = Vec::new();
-    failed.extend(series::measure(&postfault, options.runs, &options.threads, options.big).err());
+    failed.extend(series::measure(&postfault, options.runs, &options.threads, &options.segments, options.big).err());
     if !options.page_only {
         failed.extend(sizes::measure(&postfault, options.resident).err());
         failed.extend(traces::measure(&postfault, options.runs).err());
@@ -76,7 +79,7 @@ fn machine() -> String {
         std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim()
     );
     let _ = writeln!(lines, "- load: {}", std::fs::read_to_string("/proc/loadavg").unwrap_or_default().trim());
-    for tool in ["gdb", "lldb", "eu-stack", "zstd"] {
+    for tool in ["gdb", series::lldb(), "eu-stack", "zstd"] {
         let version = Command::new(tool).arg("--version").output().ok();
         let text = version.map(|o| String::from_utf8_lossy(&o.stdout).into_owned()).unwrap_or_default();
         let _ = writeln!(lines, "- {tool}: {}", text.lines().next().unwrap_or("not installed"));

@@ -1,4 +1,4 @@
-//! Time against the number of threads and against the size of DWARF, beside other tools, and the page about it.
+//! Time against the numbers of threads and segments and the size of DWARF, beside other tools, and the page about it.
 //!
 //! Every point is one waiting process that all tools look at in turn. Absolute times belong to the run; what the page
 //! is for are the ratios, of processor time as well as of wall time because other programs may use the machine.
@@ -19,35 +19,67 @@ const DEPTH: &str = "24";
 const LIMIT_SECONDS: &str = "120";
 /// The tools, ours first.
 const NAMES: [&str; 5] = ["postfault bt --no-cache", "postfault bt", "gdb bt", "lldb bt all", "eu-stack -i -s"];
+/// Those that show variables.
+const NAMES_OF_VALUES: [&str; 2] = ["postfault bt --locals --no-cache", "gdb info locals"];
+
+/// What the tools look at.
+#[derive(Clone, Copy)]
+struct Subject<'p> {
+    program: &'p Path,
+    form: &'static str,
+    threads: usize,
+    /// Mappings besides those of a program that asks for none.
+    mappings: usize,
+    values: bool,
+}
+
+impl Subject<'_> {
+    const fn names(&self) -> &'static [&'static str] {
+        if self.values { &NAMES_OF_VALUES } else { &NAMES }
+    }
+}
 
 /// The figures of all tools for one process.
 pub struct Point {
     pub threads: usize,
+    pub mappings: usize,
     pub form: &'static str,
     /// Bytes of the executable, nearly all of it DWARF.
     pub bytes: u64,
-    /// In the order of [`NAMES`].
+    pub names: &'static [&'static str],
+    /// In the order of the names.
     pub samples: Vec<Vec<Sample>>,
 }
 
+/// A plot's file, the name of its x axis, and what lies on that.
+type Plot = (&'static str, &'static str, fn(&Point) -> f64);
+
+/// A chapter of the page.
+struct Chapter {
+    title: &'static str,
+    plot: Option<Plot>,
+    points: Vec<Point>,
+}
+
 /// Measures, and writes `docs/performance.md` and its plots.
-pub fn measure(postfault: &Path, runs: usize, threads: &[usize], big: bool) -> Result<(), String> {
+pub fn measure(postfault: &Path, runs: usize, threads: &[usize], segments: &[usize], big: bool) -> Result<(), String> {
     let cache = super::scratch()?;
-    let tools = |pid: u32| tools(postfault, cache.path(), pid);
-    let mut by_threads = Vec::new();
+    let measure = |subject: Subject<'_>| point(subject, runs, postfault, cache.path());
     let small = workload::build(Size::Small, &[]).map_err(|e| e.to_string())?;
-    for n in threads {
-        by_threads.push(point(&small, "g++ DWARF 5", *n, runs, &tools)?);
-    }
-    let mut by_size = vec![point(&small, "g++ DWARF 5", 1, runs, &tools)?];
     let medium = workload::build(Size::Medium, &[]).map_err(|e| e.to_string())?;
-    by_size.push(point(&medium, "g++ DWARF 5", 1, runs, &tools)?);
-    if big {
-        let big = workload::build(Size::Big, &[]).map_err(|e| e.to_string())?;
-        by_size.push(point(&big, "g++ DWARF 5", 1, runs, &tools)?);
-    }
-    let mut by_form = Vec::new();
+    let big = if big { Some(workload::build(Size::Big, &[]).map_err(|e| e.to_string())?) } else { None };
+    let one = Subject { program: &small, form: "g++ DWARF 5", threads: 1, mappings: 0, values: false };
+    let sizes: Vec<Subject<'_>> = [Some(&small), Some(&medium), big.as_ref()]
+        .into_iter()
+        .flatten()
+        .map(|program| Subject { program, ..one })
+        .collect();
+    let all = |subjects: Vec<Subject<'_>>| subjects.into_iter().map(measure).collect::<Result<Vec<_>, _>>();
+    let by_size = all(sizes.clone())?;
+    let by_value = all(sizes.into_iter().map(|s| Subject { values: true, ..s }).collect())?;
+    let by_segments = all(segments.iter().map(|n| Subject { mappings: *n, ..one }).collect())?;
     let folder = super::scratch()?;
+    let mut by_form = Vec::new();
     for (form, arguments) in [
         ("no aranges", ["-R", ".debug_aranges"]),
         ("zlib", ["--compress-debug-sections=zlib", "-p"]),
@@ -56,23 +88,62 @@ pub fn measure(postfault: &Path, runs: usize, threads: &[usize], big: bool) -> R
         let program = folder.path().join(form.replace(' ', "-"));
         let made = Command::new("objcopy").args(arguments).arg(&medium).arg(&program).status();
         if made.is_ok_and(|status| status.success()) {
-            by_form.push(point(&program, form, 1, runs, &tools)?);
+            by_form.push(measure(Subject { program: &program, form, ..one })?);
         }
     }
-    write_page(runs, &by_threads, &by_size, &by_form)
+    let by_threads = all(threads.iter().map(|n| Subject { threads: *n, ..one }).collect())?;
+    let chapters = [
+        Chapter {
+            title: "Size of DWARF",
+            plot: Some(("performance-size.svg", "MB of DWARF", |p| megabytes(p.bytes))),
+            points: by_size,
+        },
+        Chapter {
+            title: "With all variables",
+            plot: Some(("performance-variables.svg", "MB of DWARF", |p| megabytes(p.bytes))),
+            points: by_value,
+        },
+        Chapter { title: "Forms of DWARF", plot: None, points: by_form },
+        Chapter {
+            title: "Segments",
+            plot: Some(("performance-segments.svg", "mappings", |p| count(p.mappings))),
+            points: by_segments,
+        },
+        Chapter {
+            title: "Threads",
+            plot: Some(("performance-threads.svg", "threads", |p| count(p.threads))),
+            points: by_threads,
+        },
+    ];
+    write_page(runs, &chapters)
 }
 
-fn tools(postfault: &Path, cache: &Path, pid: u32) -> Vec<Vec<String>> {
+/// lldb under the name that it has here.
+pub fn lldb() -> &'static str {
+    let runs = |name: &str| Command::new(name).arg("--version").output().is_ok_and(|o| o.status.success());
+    ["lldb", "lldb-19"].into_iter().find(|name| runs(name)).unwrap_or("lldb")
+}
+
+fn tools(postfault: &Path, cache: &Path, pid: u32, values: bool) -> Vec<Vec<String>> {
     let (ours, cache, pid) = (postfault.display().to_string(), cache.display().to_string(), pid.to_string());
-    let words: [&[&str]; 5] = [
-        &[&ours, "bt", "--no-cache", "--pid", &pid],
-        &[&ours, "bt", "--cache-dir", &cache, "--pid", &pid],
-        &["gdb", "-nx", "-batch", "-iex", "set debuginfod enabled off", "-p", &pid, "-ex", "thread apply all bt"],
-        &["lldb", "--batch", "-p", &pid, "-o", "bt all"],
-        &["eu-stack", "-i", "-s", "-n", "0", "-p", &pid],
-    ];
-    let limited = |list: &&[&str]| {
-        ["timeout", "-s", "KILL", LIMIT_SECONDS].iter().chain(list.iter()).map(|w| (*w).to_owned()).collect()
+    let gdb = ["gdb", "-nx", "-batch", "-iex", "set debuginfod enabled off", "-p", &pid, "-ex"];
+    let with = |last: &'static str| gdb.iter().copied().chain([last]).collect::<Vec<&str>>();
+    let words: Vec<Vec<&str>> = if values {
+        vec![
+            vec![&ours, "bt", "--locals", "--no-cache", "--pid", &pid],
+            with("thread apply all frame apply all -c info locals"),
+        ]
+    } else {
+        vec![
+            vec![&ours, "bt", "--no-cache", "--pid", &pid],
+            vec![&ours, "bt", "--cache-dir", &cache, "--pid", &pid],
+            with("thread apply all bt"),
+            vec![lldb(), "--batch", "-p", &pid, "-o", "bt all"],
+            vec!["eu-stack", "-i", "-s", "-n", "0", "-p", &pid],
+        ]
+    };
+    let limited = |list: &Vec<&str>| {
+        ["timeout", "-s", "KILL", LIMIT_SECONDS].iter().chain(list).map(|w| (*w).to_owned()).collect()
     };
     words.iter().map(limited).collect()
 }
@@ -84,11 +155,13 @@ struct Waiting {
 }
 
 impl Waiting {
-    fn start(program: &Path, threads: usize) -> Result<Self, String> {
+    fn start(subject: &Subject<'_>) -> Result<Self, String> {
+        let program = subject.program;
         let clock = tempfile::NamedTempFile::new().map_err(|e| e.to_string())?;
         let mut child = Command::new(program)
-            .args(["wait", &threads.to_string(), DEPTH])
+            .args(["wait", &subject.threads.to_string(), DEPTH])
             .arg(clock.path())
+            .arg(subject.mappings.to_string())
             .stdout(Stdio::piped())
             .spawn()
             .map_err(|e| format!("{}: {e}", program.display()))?;
@@ -122,51 +195,50 @@ impl Drop for Waiting {
     }
 }
 
-fn point(
-    program: &Path,
-    form: &'static str,
-    threads: usize,
-    runs: usize,
-    tools: &dyn Fn(u32) -> Vec<Vec<String>>,
-) -> Result<Point, String> {
-    let waiting = Waiting::start(program, threads)?;
-    let tools = tools(waiting.child.id());
+fn point(subject: Subject<'_>, runs: usize, postfault: &Path, cache: &Path) -> Result<Point, String> {
+    let Subject { program, form, threads, mappings, values } = subject;
+    let waiting = Waiting::start(&subject)?;
+    let tools = tools(postfault, cache, waiting.child.id(), values);
     let mut samples: Vec<Vec<Sample>> = tools.iter().map(|_| Vec::new()).collect();
+    let mut failed = vec![false; tools.len()];
     // The first round warms page cache and our cache, and is not counted; then all take turns.
     for round in 0..=runs {
-        for (words, list) in tools.iter().zip(&mut samples) {
-            // What failed or took too long the first time will do so again.
-            if round > 1 && list.is_empty() {
+        for ((words, list), failed) in tools.iter().zip(&mut samples).zip(&mut failed) {
+            // What failed or took too long will do so again.
+            if *failed {
                 continue;
             }
             waiting.reset().map_err(|e| e.to_string())?;
             match once(words) {
                 Ok(sample) if round > 0 => list.push(Sample { stop: waiting.gap(), ..sample }),
                 Ok(_) => {}
-                Err(why) => println!("left out: {why}"),
+                Err(why) => {
+                    println!("left out: {why}");
+                    *failed = true;
+                }
             }
         }
     }
     let bytes = size(&program.to_path_buf())?;
-    println!("measured {form}, {bytes} bytes, {threads} threads");
-    Ok(Point { threads, form, bytes, samples })
+    println!("measured {form}, {bytes} bytes, {threads} threads, {mappings} mappings");
+    Ok(Point { threads, mappings, form, bytes, names: subject.names(), samples })
 }
 
 fn rows(text: &mut String, points: &[Point]) {
     text.push_str(
-        "\n| program | threads | tool | runs | wall s | CPU s | peak MiB | longest stop ms | wall, × ours | CPU, × ours |\n\
-         |---|---|---|---|---|---|---|---|---|---|\n",
+        "\n| program | threads | mappings | tool | runs | wall s | CPU s | peak MiB | longest stop ms | wall, × ours | CPU, × ours |\n\
+         |---|---|---|---|---|---|---|---|---|---|---|\n",
     );
     for point in points {
         let ours = point.samples.first().map(Vec::as_slice).unwrap_or_default();
         let (wall, cpu) = (spread(ours, |s| s.wall).median, spread(ours, |s| s.cpu).median);
-        for (name, list) in NAMES.iter().zip(&point.samples) {
+        for (name, list) in point.names.iter().zip(&point.samples) {
             let program = format!("{}, {} MB", point.form, point.bytes / 1_000_000);
             if list.is_empty() {
                 let _ = writeln!(
                     text,
-                    "| {program} | {} | {name} | 0 | failed, or over {LIMIT_SECONDS} s | | | | | |",
-                    point.threads
+                    "| {program} | {} | {} | {name} | 0 | failed, or over {LIMIT_SECONDS} s | | | | | |",
+                    point.threads, point.mappings
                 );
                 continue;
             }
@@ -174,8 +246,9 @@ fn rows(text: &mut String, points: &[Point]) {
             let show = |s: Spread| format!("{:.3} ({:.3} to {:.3})", s.median, s.least, s.most);
             let _ = writeln!(
                 text,
-                "| {program} | {} | {name} | {} | {} | {} | {:.0} | {:.2} | {:.1} | {:.1} |",
+                "| {program} | {} | {} | {name} | {} | {} | {} | {:.0} | {:.2} | {:.1} | {:.1} |",
                 point.threads,
+                point.mappings,
                 list.len(),
                 show(s(|s| s.wall)),
                 show(s(|s| s.cpu)),
@@ -188,30 +261,28 @@ fn rows(text: &mut String, points: &[Point]) {
     }
 }
 
-fn write_page(runs: usize, threads: &[Point], sizes: &[Point], forms: &[Point]) -> Result<(), String> {
+fn write_page(runs: usize, chapters: &[Chapter]) -> Result<(), String> {
     let mut text = String::from(
         "# Performance\n\nWritten by `cargo xtask bench`. All tools look at the same waiting process in turn, with the page \
          cache warm and no index but what the program has; the first round is not counted. Medians, and in brackets the \
          least and the most. \"Longest stop\" is the longest gap that a thread of the target saw in the clock, with what \
-         the machine's other work added to it. Quote the ratios, not the seconds: the machine was shared with other \
-         programs, as its load says, and wall times have the noise of that; processor time has less of it.\n\n",
+         the machine's other work added to it. Mappings are those that the program was asked for, besides its own. Quote \
+         the ratios, not the seconds.\n\n",
     );
     text.push_str(&machine());
     let _ = writeln!(text, "\nCounted runs: {runs}. Frames per thread: {DEPTH} of the walk and their inlined calls.\n");
-    for words in tools(Path::new("postfault"), Path::new("DIR"), 4711) {
-        let _ = writeln!(text, "    {}", words.get(4..).unwrap_or_default().join(" "));
+    for values in [false, true] {
+        for words in tools(Path::new("postfault"), Path::new("DIR"), 4711, values) {
+            let _ = writeln!(text, "    {}", words.get(4..).unwrap_or_default().join(" "));
+        }
     }
-    for (title, points, file) in [
-        ("Threads", threads, Some("performance-threads.svg")),
-        ("Size of DWARF", sizes, Some("performance-size.svg")),
-        ("Forms of DWARF", forms, None),
-    ] {
+    for Chapter { title, plot, points } in chapters {
         let _ = writeln!(text, "\n## {title}");
         rows(&mut text, points);
-        let Some(file) = file.filter(|_| points.len() > 1) else { continue };
-        let _ = writeln!(text, "\n![CPU seconds against {}]({file})", title.to_lowercase());
-        let x: fn(&Point) -> f64 = if title == "Threads" { |p| count(p.threads) } else { |p| megabytes(p.bytes) };
-        let lines: Vec<plot::Line> = NAMES
+        let Some((file, axis, x)) = plot.filter(|_| points.len() > 1) else { continue };
+        let _ = writeln!(text, "\n![CPU seconds against {axis}]({file})");
+        let names = points.first().map(|p| p.names).unwrap_or_default();
+        let lines: Vec<plot::Line<'_>> = names
             .iter()
             .enumerate()
             .map(|(n, name)| plot::Line {
@@ -222,7 +293,7 @@ fn write_page(runs: usize, threads: &[Point], sizes: &[Point], forms: &[Point]) 
                     .collect(),
             })
             .collect();
-        write(file, &plot::svg(if title == "Threads" { "threads" } else { "MB of DWARF" }, "CPU seconds", &lines))?;
+        write(file, &plot::svg(axis, "CPU seconds", &lines))?;
     }
     write("performance.md", &text)
 }
