@@ -4,7 +4,7 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use testdata::freebsd::device::Record;
-use testdata::freebsd::kernel::{self, Layout, function};
+use testdata::freebsd::kernel::{self, Layout, Port, function};
 use testdata::freebsd::minidump::{Machine, Minidump};
 use testdata::freebsd::{full, textdump};
 
@@ -111,6 +111,72 @@ fn kernels_of_two_layouts_in_every_container() {
         assert!(status.status.success(), "{}", String::from_utf8_lossy(&status.stderr));
         check(&show(&snapshot, None), ctf.is_some());
     }
+}
+
+/// arm64 and i386: the same kernel, with words, registers, pcbs and traps of their own.
+#[test]
+fn kernels_of_two_layouts_on_other_machines() {
+    let dir = tempfile::tempdir().unwrap();
+    let machines =
+        [(Port::Arm64, Machine::Arm64, 3), (Port::I386, Machine::I386Pae, 2), (Port::I386, Machine::I386, 2)];
+    for (port, machine, version) in machines {
+        for (layout, ctf) in layouts() {
+            let made = kernel::build_for(port, &layout, ctf);
+            let file = write(dir.path(), "kernel", &made.file);
+            let kernel_base = port.kernel_base();
+            let direct =
+                if port == Port::Arm64 { (0xffff_a000_0000_0000, 0xffff_b000_0000_0000, 0) } else { (0, 0, 0) };
+            let dump = Minidump { machine, version, kernel_base, direct, messages: Vec::new() }.write(&made.memory);
+            let dump = write(dir.path(), "vmcore.0", &dump);
+            let found = show(&dump, Some(&file));
+            let what = format!("{machine:?}, {}, types {ctf:?}", layout.osreldate);
+            check_on(port, &found, ctf.is_some(), &what);
+            assert_eq!(found["doubts"].as_array().map(Vec::len), Some(0), "{what}: {}", found["doubts"]);
+            // Without the dump and the kernel's file.
+            let snapshot = dir.path().join("taken.pfsnap");
+            let (dump, file) = (dump.to_str().unwrap(), file.to_str().unwrap());
+            let output = Command::new(env!("CARGO_BIN_EXE_postfault"))
+                .args(["capture", dump, "--kernel", file, "-o", snapshot.to_str().unwrap()])
+                .output()
+                .unwrap();
+            assert!(output.status.success(), "{what}: {}", String::from_utf8_lossy(&output.stderr));
+            check_on(port, &show(&snapshot, None), ctf.is_some(), &what);
+            std::fs::remove_file(&snapshot).unwrap();
+        }
+    }
+}
+
+/// What must be said of the kernel on every machine.
+fn check_on(port: Port, found: &Value, types: bool, what: &str) {
+    let event = &found["event"];
+    assert_eq!((&event["thread"], &event["message"]), (&100_077.into(), &"page fault".into()), "{what}");
+    let threads = found["threads"].as_array().unwrap();
+    let about = |t: &Value| (t["id"].as_u64().unwrap(), t["pid"].as_u64().unwrap(), t["name"].clone());
+    assert_eq!(about(&threads[0]), (100_077, 4321, "ioctl-test".into()), "{what}");
+    assert_eq!(about(&threads[1]), (100_055, 77, "sshd".into()), "{what}");
+    assert_eq!(about(&threads[2]), (100_003, 11, "idle/idle: cpu0".into()), "{what}");
+    let died = ["doadump", "vpanic", "panic", "trap_fatal", "trap", "calltrap", "sys_ioctl", "amd64_syscall"];
+    assert_eq!(names(&threads[0])[..8], died, "{what}");
+    assert_eq!(names(&threads[0])[8..], ["fast_syscall_common"], "{what}");
+    assert_eq!(threads[0]["truncated"], Value::Null, "{what}");
+    let pc = format!("{:#x}", port.at(function("sys_ioctl")));
+    assert_eq!(threads[0]["frames"][6]["pc"], pc.as_str(), "{what}");
+    assert_eq!(names(&threads[1]), ["sched_switch", "sleepq_wait"], "{what}");
+    assert_eq!(names(&threads[2]), ["cpustop_handler", "fork_exit"], "{what}");
+    assert_eq!(threads[2]["cpu"], 0, "{what}");
+    if types {
+        assert_eq!(
+            (&threads[1]["state"], &threads[1]["wait_channel"]),
+            (&"sleeping".into(), &"select".into()),
+            "{what}"
+        );
+    }
+    let log: Vec<&str> = found["log"].as_array().unwrap().iter().map(|r| r["text"].as_str().unwrap()).collect();
+    assert!(log[0].starts_with('#') && log[1] == "Starting devd.", "{what}: {log:?}");
+    let modules = found["modules"].as_array().unwrap();
+    let zfs = modules.iter().find(|m| m["path"] == "/boot/kernel/zfs.ko").unwrap();
+    assert_eq!(zfs["base"], format!("{:#x}", port.at(kernel::MODULE)), "{what}");
+    assert_eq!(zfs["size"].as_u64(), Some(if types { 0x50_0000 } else { 0 }), "{what}");
 }
 
 #[test]

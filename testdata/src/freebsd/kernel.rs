@@ -1,9 +1,51 @@
-//! A FreeBSD/amd64 kernel that died: its file, its memory, and what a reader must say of it.
+//! A FreeBSD kernel that died: its file, its memory, and what a reader must say of it.
 //!
+//! Addresses are stated as amd64's; [`Port::at`] says where they are on the other machines.
 //! Two layouts of its structures share no offset, so that nothing that is built into a reader passes by luck.
 
 use super::Memory;
+use super::kernel_file::file;
 use crate::ctf::CtfWriter;
+
+/// The machine that the kernel is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the variants are the system's names")]
+pub enum Port {
+    Amd64,
+    Arm64,
+    I386,
+}
+
+impl Port {
+    /// Bytes of a pointer.
+    #[must_use]
+    pub const fn pointer(self) -> u64 {
+        if matches!(self, Self::I386) { 4 } else { 8 }
+    }
+
+    /// The lowest address that a minidump's page tables stand for.
+    #[must_use]
+    pub const fn kernel_base(self) -> u64 {
+        match self {
+            Self::Amd64 => HEAP_AREA,
+            Self::Arm64 => 0xffff_0000_0000_0000,
+            Self::I386 => 0xc000_0000,
+        }
+    }
+
+    /// Where something is whose address on amd64 is `address`: image and heap lie closer together elsewhere.
+    #[must_use]
+    pub const fn at(self, address: u64) -> u64 {
+        match self {
+            Self::Amd64 => address,
+            _ if address >= IMAGE_AREA => self.kernel_base() + (address - IMAGE_AREA),
+            _ => self.kernel_base() + 0x300_0000 + (address - HEAP_AREA),
+        }
+    }
+}
+
+const IMAGE_AREA: u64 = 0xffff_ffff_8000_0000;
+const HEAP_AREA: u64 = 0xffff_fe00_0000_0000;
 
 /// Where the members of the structures lie.
 #[derive(Clone, Debug)]
@@ -33,6 +75,8 @@ pub struct Layout {
     pub kld_size: u64,
     /// The first value of `enum td_states`.
     pub first_state: i32,
+    /// `osreldate`: before 1400084, arm64's pcb holds 30 registers, from then on 12.
+    pub osreldate: u32,
 }
 
 /// As a kernel of 13 has them, about.
@@ -62,6 +106,7 @@ pub fn first_layout() -> Layout {
         kld_address: 64,
         kld_size: 72,
         first_state: 0,
+        osreldate: 1_302_001,
     }
 }
 
@@ -92,13 +137,14 @@ pub fn second_layout() -> Layout {
         kld_address: 80,
         kld_size: 96,
         first_state: 5,
+        osreldate: 1_401_000,
     }
 }
 
 /// The kernel's first byte.
 pub const TEXT: u64 = 0xffff_ffff_8020_0000;
-const RODATA: u64 = 0xffff_ffff_8080_0000;
-const DATA: u64 = 0xffff_ffff_8100_0000;
+pub(super) const RODATA: u64 = 0xffff_ffff_8080_0000;
+pub(super) const DATA: u64 = 0xffff_ffff_8100_0000;
 const HEAP: u64 = 0xffff_fe00_0010_0000;
 /// Where the stacks of the threads lie, 16 KiB each.
 pub const STACKS: u64 = 0xffff_fe00_0020_0000;
@@ -151,20 +197,21 @@ pub const LOG: &str = "<118>Starting devd.\n\nFatal trap 12: page fault while in
 
 /// Pid, name, and its threads with their names.
 type Process = (u32, &'static str, &'static [(u32, &'static str)]);
-/// Name, type, flags, address, contents, link, bytes of an entry.
-type Section<'s> = (&'static str, u32, u64, u64, &'s [u8], u32, u64);
 
-struct Builder {
+/// What is being built.
+pub(super) struct Builder {
+    pub(super) port: Port,
     memory: Memory,
-    symbols: Vec<(String, u64, u64, bool)>,
-    rodata: Vec<u8>,
+    /// Name, address, size, whether it is code.
+    pub(super) symbols: Vec<(String, u64, u64, bool)>,
+    pub(super) rodata: Vec<u8>,
     next_data: u64,
     next_heap: u64,
 }
 
 impl Builder {
     fn constant(&mut self, name: &str, value: u64) {
-        self.symbols.push((name.to_owned(), RODATA + self.rodata.len() as u64, 4, false));
+        self.symbols.push((name.to_owned(), self.port.at(RODATA) + self.rodata.len() as u64, 4, false));
         self.rodata.extend((value as u32).to_le_bytes());
     }
 
@@ -176,6 +223,11 @@ impl Builder {
         at
     }
 
+    fn pointer(&mut self, name: &str, value: u64) {
+        let bytes = self.bytes(value);
+        self.global(name, self.port.pointer(), &bytes);
+    }
+
     fn heap(&mut self, size: u64) -> u64 {
         let at = self.next_heap;
         self.next_heap += size.next_multiple_of(64);
@@ -183,8 +235,18 @@ impl Builder {
         at
     }
 
+    fn function(&self, name: &str) -> u64 {
+        self.port.at(function(name))
+    }
+
+    /// A word of the machine.
     fn word(&mut self, at: u64, value: u64) {
-        self.memory.write(at, &value.to_le_bytes());
+        let bytes = self.bytes(value);
+        self.memory.write(at, &bytes);
+    }
+
+    fn bytes(&self, value: u64) -> Vec<u8> {
+        value.to_le_bytes()[..self.port.pointer() as usize].to_vec()
     }
 
     fn half(&mut self, at: u64, value: u32) {
@@ -197,10 +259,17 @@ impl Builder {
         at
     }
 
-    /// A pcb: r15 r14 r13 r12 rbp rsp rbx rip.
-    fn pcb(&mut self, at: u64, rbp: u64, rsp: u64, rip: u64) {
-        for (n, value) in [15, 14, 13, 12, rbp, rsp, 0xbb, rip].iter().enumerate() {
-            self.word(at + n as u64 * 8, *value);
+    /// A pcb: amd64 r15 r14 r13 r12 rbp rsp rbx rip; i386 edi esi ebp esp ebx eip; arm64 x0 to x29, lr, a reserved
+    /// word, sp, or x19 to x29, lr, sp.
+    fn pcb(&mut self, at: u64, fp: u64, sp: u64, pc: u64, osreldate: u32) {
+        let words = match self.port {
+            Port::Amd64 => vec![15, 14, 13, 12, fp, sp, 0xbb, pc],
+            Port::I386 => vec![0xd1, 0x51, fp, sp, 0xbb, pc],
+            Port::Arm64 if osreldate >= 1_400_084 => (19..29).chain([fp, pc, sp]).collect(),
+            Port::Arm64 => (0..29).chain([fp, pc, 0, sp]).collect(),
+        };
+        for (n, value) in words.iter().enumerate() {
+            self.word(at + n as u64 * self.port.pointer(), *value);
         }
     }
 
@@ -210,20 +279,27 @@ impl Builder {
             let here = at + n as u64 * 64;
             let saved = if n + 1 == back.len() { last } else { here + 64 };
             self.word(here, saved);
-            self.word(here + 8, function(name));
+            self.word(here + self.port.pointer(), self.function(name));
         }
     }
 }
 
-/// Builds the kernel. `ctf`: the version of the types in its file, if it is to have any.
+/// Builds a kernel of amd64. `ctf`: the version of the types in its file, if it is to have any.
 #[must_use]
 pub fn build(layout: &Layout, ctf: Option<u8>) -> Kernel {
+    build_for(Port::Amd64, layout, ctf)
+}
+
+/// Builds the kernel of a machine.
+#[must_use]
+pub fn build_for(port: Port, layout: &Layout, ctf: Option<u8>) -> Kernel {
     let mut b = Builder {
+        port,
         memory: Memory::new(0x300),
         symbols: Vec::new(),
         rodata: Vec::new(),
-        next_data: DATA,
-        next_heap: HEAP,
+        next_data: port.at(DATA),
+        next_heap: port.at(HEAP),
     };
     let l = layout;
     for (name, value) in [
@@ -246,29 +322,30 @@ pub fn build(layout: &Layout, ctf: Option<u8>) -> Kernel {
         b.constant(name, value);
     }
     let rodata = b.rodata.clone();
-    b.memory.write(RODATA, &rodata);
-    b.memory.write(TEXT, b"\x7fELF");
-    b.memory.write(TEXT + 0x1000, &[0x90; 0x1000]);
+    b.memory.write(port.at(RODATA), &rodata);
+    b.memory.write(port.at(TEXT), b"\x7fELF");
+    b.memory.write(port.at(TEXT) + 0x1000, &[0x90; 0x1000]);
     for name in FUNCTIONS {
-        b.symbols.push((name.to_owned(), function(name) - 0x20, 0x100, true));
+        let at = b.function(name) - 0x20;
+        b.symbols.push((name.to_owned(), at, 0x100, true));
     }
-    facts(&mut b);
+    facts(&mut b, l.osreldate);
     processes(&mut b, l);
     modules(&mut b, l);
-    let types = ctf.map(|version| types(l, version));
+    let types = ctf.map(|version| types(port, l, version));
     let file = file(&b, types.as_deref());
     Kernel { file, memory: b.memory, log: LOG }
 }
 
-fn facts(b: &mut Builder) {
+fn facts(b: &mut Builder, osreldate: u32) {
     b.global("version", 256, VERSION.as_bytes());
     b.global("osrelease", 32, b"14.1-RELEASE");
     b.global("ostype", 32, b"FreeBSD");
-    b.global("osreldate", 4, &1_401_000_u32.to_le_bytes());
+    b.global("osreldate", 4, &osreldate.to_le_bytes());
     b.global("hz", 4, &1000_u32.to_le_bytes());
     b.global("mp_ncpus", 4, &2_u32.to_le_bytes());
     let panic = b.string("page fault");
-    b.global("panicstr", 8, &panic.to_le_bytes());
+    b.pointer("panicstr", panic);
     // A ring of 512 bytes that came round once: what was written last overwrote the beginning.
     let size = 512_usize;
     let mut text = vec![b'#'; size];
@@ -282,9 +359,9 @@ fn facts(b: &mut Builder) {
     let header = b.heap(72);
     b.word(header, buffer);
     for (n, value) in [0x06_3062, size as u32, (size * 3 + written) as u32, 0].iter().enumerate() {
-        b.half(header + 8 + n as u64 * 4, *value);
+        b.half(header + b.port.pointer() + n as u64 * 4, *value);
     }
-    b.global("msgbufp", 8, &header.to_le_bytes());
+    b.pointer("msgbufp", header);
 }
 
 /// Three processes: the kernel's with two threads, the one that died, and one that sleeps.
@@ -311,13 +388,13 @@ fn processes(b: &mut Builder, l: &Layout) {
             link = td + l.td_plist;
             b.half(td + l.td_tid, *tid);
             b.memory.write(td + l.td_name, name.as_bytes());
-            let stack = STACKS + n as u64 * STACK;
+            let stack = b.port.at(STACKS) + n as u64 * STACK;
             b.word(td + l.td_kstack, stack);
             b.memory.write(td + l.td_kstack_pages, &4_u16.to_le_bytes());
             thread(b, l, n, td, stack, (dumppcb, stoppcbs));
         }
     }
-    b.global("allproc", 8, &procs[0].to_le_bytes());
+    b.pointer("allproc", procs[0]);
 }
 
 fn thread(b: &mut Builder, l: &Layout, n: usize, td: u64, stack: u64, saved: (u64, u64)) {
@@ -327,18 +404,37 @@ fn thread(b: &mut Builder, l: &Layout, n: usize, td: u64, stack: u64, saved: (u6
         0 => {
             b.half(td + l.td_oncpu, 1);
             b.half(td + l.td_state, (l.first_state + 4) as u32);
-            b.pcb(saved.0, frames, frames - 16, function("doadump"));
-            b.chain(frames, &["vpanic", "panic", "trap_fatal", "trap", "calltrap"], frames + 0x400);
-            // The trap frame lies where calltrap's stack pointer was.
-            let trap = frames + 4 * 64 + 16;
-            b.word(trap + 64, frames + 0x400);
-            b.word(trap + 152, function("sys_ioctl"));
-            b.word(trap + 160, 0x20);
-            b.word(trap + 176, frames + 0x3c0);
-            b.chain(frames + 0x400, &["amd64_syscall", "fast_syscall_common"], 0x7fff_ffff_e000);
-            let user = frames + 0x400 + 64 + 16;
-            b.word(user + 152, 0x20_1234);
-            b.word(user + 160, 0x43);
+            b.pcb(saved.0, frames, frames - 16, b.function("doadump"), l.osreldate);
+            let (width, before) = (b.port.pointer(), ["vpanic", "panic", "trap_fatal", "trap", "calltrap"]);
+            let inner = frames + 0x400;
+            // Where a program's own stack is.
+            let user = if width == 8 { 0x7fff_ffff_e000 } else { 0x800 };
+            b.chain(inner, &["amd64_syscall", "fast_syscall_common"], user);
+            // The trap frame lies where calltrap's stack pointer was; arm64 links it into the chain.
+            let (trap, call) = (frames + 4 * 64 + 2 * width, inner + 64 + 2 * width);
+            match b.port {
+                Port::Amd64 => {
+                    b.chain(frames, &before, inner);
+                    b.word(trap + 64, inner);
+                    b.word(trap + 152, function("sys_ioctl"));
+                    b.word(trap + 160, 0x20);
+                    b.word(trap + 176, frames + 0x3c0);
+                    b.word(call + 152, 0x20_1234);
+                    b.word(call + 160, 0x43);
+                }
+                Port::I386 => {
+                    b.chain(frames, &before, inner);
+                    let (trap, call) = (trap + 4, call + 4);
+                    b.word(trap + 20, inner);
+                    b.word(trap + 52, b.function("sys_ioctl"));
+                    b.word(trap + 56, 0x20);
+                    b.word(call + 52, 0x20_1234);
+                    b.word(call + 56, 0x33);
+                }
+                Port::Arm64 => {
+                    b.chain(frames, &["vpanic", "panic", "trap_fatal", "trap", "calltrap", "sys_ioctl"], inner);
+                }
+            }
         }
         // It sleeps.
         1 => {
@@ -349,7 +445,7 @@ fn thread(b: &mut Builder, l: &Layout, n: usize, td: u64, stack: u64, saved: (u6
             b.word(td + l.td_wmesg, wait);
             let pcb = b.heap(l.pcb_size);
             b.word(td + l.td_pcb, pcb);
-            b.pcb(pcb, frames, frames - 8, function("sched_switch"));
+            b.pcb(pcb, frames, frames - 16, b.function("sched_switch"), l.osreldate);
             b.chain(frames, &["sleepq_wait", "fork_exit"], 0);
             b.word(frames + 64, 0);
         }
@@ -357,7 +453,7 @@ fn thread(b: &mut Builder, l: &Layout, n: usize, td: u64, stack: u64, saved: (u6
         _ => {
             b.half(td + l.td_oncpu, 0);
             b.half(td + l.td_state, (l.first_state + 4) as u32);
-            b.pcb(saved.1, frames, frames - 8, function("cpustop_handler"));
+            b.pcb(saved.1, frames, frames - 16, b.function("cpustop_handler"), l.osreldate);
             b.chain(frames, &["fork_exit"], frames + 64);
             b.word(frames + 64, 0);
         }
@@ -368,8 +464,8 @@ fn modules(b: &mut Builder, l: &Layout) {
     let kernel = b.heap(256);
     let zfs = b.heap(256);
     for (at, name, path, address, size, next) in [
-        (kernel, "kernel", "/boot/kernel/kernel", TEXT, 0x200_0000, zfs),
-        (zfs, "zfs.ko", "/boot/kernel/zfs.ko", MODULE, 0x50_0000, 0),
+        (kernel, "kernel", "/boot/kernel/kernel", b.port.at(TEXT), 0x200_0000, zfs),
+        (zfs, "zfs.ko", "/boot/kernel/zfs.ko", b.port.at(MODULE), 0x50_0000, 0),
     ] {
         let (name, path) = (b.string(name), b.string(path));
         b.word(at + l.kld_filename, name);
@@ -378,14 +474,14 @@ fn modules(b: &mut Builder, l: &Layout) {
         b.word(at + l.kld_size, size);
         b.word(at + l.kld_next, next);
     }
-    b.global("linker_files", 16, &kernel.to_le_bytes());
+    b.pointer("linker_files", kernel);
 }
 
-fn types(l: &Layout, version: u8) -> Vec<u8> {
+fn types(port: Port, l: &Layout, version: u8) -> Vec<u8> {
     let mut w = CtfWriter::new(version).compressed();
     let int = w.integer("int", true, 32, 4);
     let short = w.integer("unsigned short", false, 16, 2);
-    let long = w.integer("unsigned long", false, 64, 8);
+    let long = w.integer("unsigned long", false, port.pointer() as u32 * 8, port.pointer());
     let character = w.integer("char", true, 8, 1);
     let name = w.array(character, int, 20);
     let text = w.pointer(character);
@@ -416,99 +512,4 @@ fn types(l: &Layout, version: u8) -> Vec<u8> {
     );
     w.structure("linker_file", 256, &[("address", text, bits(l.kld_address)), ("size", long, bits(l.kld_size))]);
     w.finish()
-}
-
-/// An executable of amd64 with the sections that a kernel has.
-fn file(b: &Builder, types: Option<&[u8]>) -> Vec<u8> {
-    let (mut symbols, mut strings) = (vec![0_u8; 24], vec![0_u8]);
-    for (name, at, size, code) in &b.symbols {
-        symbols.extend((strings.len() as u32).to_le_bytes());
-        let section: u16 = match *at {
-            RODATA..DATA if !code => 2,
-            _ => {
-                if *code {
-                    1
-                } else {
-                    3
-                }
-            }
-        };
-        symbols.extend([if *code { 0x12 } else { 0x11 }, 0]);
-        symbols.extend(section.to_le_bytes());
-        symbols.extend(at.to_le_bytes());
-        symbols.extend(size.to_le_bytes());
-        strings.extend(name.as_bytes());
-        strings.push(0);
-    }
-    let mut data = vec![0_u8; 256];
-    data[..VERSION.len()].copy_from_slice(VERSION.as_bytes());
-    let code = vec![0x90_u8; 0x2000];
-    let mut sections: Vec<Section<'_>> = vec![
-        (".text", 1, 6, TEXT, &code, 0, 0),
-        (".rodata", 1, 2, RODATA, &b.rodata, 0, 0),
-        (".data", 1, 3, DATA, &data, 0, 0),
-        (".symtab", 2, 0, 0, &symbols, 5, 24),
-        (".strtab", 3, 0, 0, &strings, 0, 0),
-    ];
-    if let Some(types) = types {
-        sections.push((".SUNW_ctf", 1, 0, 0, types, 4, 0));
-    }
-    let mut names = vec![0_u8];
-    let mut headers = vec![0_u8; 64];
-    let mut body = Vec::new();
-    let start = 0x1000_u64;
-    let loads: Vec<_> = sections.iter().filter(|s| s.3 != 0).map(|s| (s.3, s.4.len() as u64, s.2)).collect();
-    let mut places = Vec::new();
-    for (name, kind, flags, address, contents, link, entry) in &sections {
-        body.resize(body.len().next_multiple_of(0x1000), 0);
-        let offset = start + body.len() as u64;
-        places.push(offset);
-        headers.extend((names.len() as u32).to_le_bytes());
-        headers.extend(kind.to_le_bytes());
-        for n in [*flags, *address, offset, contents.len() as u64] {
-            headers.extend(n.to_le_bytes());
-        }
-        headers.extend(link.to_le_bytes());
-        headers.extend(u32::from(*kind == 2).to_le_bytes());
-        headers.extend(16_u64.to_le_bytes());
-        headers.extend(entry.to_le_bytes());
-        names.extend(name.as_bytes());
-        names.push(0);
-        body.extend(*contents);
-    }
-    let (table, names_at) = (start + body.len() as u64, names.len() as u32);
-    names.extend(b".shstrtab\0");
-    let names_offset = table + headers.len() as u64 + 64;
-    headers.extend(names_at.to_le_bytes());
-    headers.extend(3_u32.to_le_bytes());
-    for n in [0, 0, names_offset, names.len() as u64] {
-        headers.extend(u64::to_le_bytes(n));
-    }
-    headers.extend([0; 24]);
-    let count = sections.len() as u16 + 2;
-    let mut out = b"\x7fELF\x02\x01\x01\x09\0\0\0\0\0\0\0\0".to_vec();
-    out.extend(2_u16.to_le_bytes());
-    out.extend(62_u16.to_le_bytes());
-    out.extend(1_u32.to_le_bytes());
-    for n in [TEXT + 0x1000, 64, table] {
-        out.extend(n.to_le_bytes());
-    }
-    out.extend(0_u32.to_le_bytes());
-    for n in [64, 56, loads.len() as u16, 64, count, count - 1] {
-        out.extend(n.to_le_bytes());
-    }
-    for ((address, size, flags), offset) in loads.iter().zip(&places) {
-        out.extend(1_u32.to_le_bytes());
-        out.extend((4_u32 | (*flags as u32 & 1) << 1 | (*flags as u32 & 4) >> 2).to_le_bytes());
-        // The data segment goes on in memory, over what the file has nothing for.
-        let memory = if *address == DATA { 0x20_0000 } else { *size };
-        for n in [*offset, *address, *address, *size, memory, 0x1000] {
-            out.extend(n.to_le_bytes());
-        }
-    }
-    out.resize(start as usize, 0);
-    out.extend(body);
-    out.extend(headers);
-    out.extend(names);
-    out
 }

@@ -6,6 +6,7 @@
 pub mod device;
 pub mod full;
 pub mod kernel;
+mod kernel_file;
 pub mod minidump;
 pub mod textdump;
 
