@@ -109,6 +109,9 @@ pub struct SymbolArgs {
     /// DER (FreeBSD).
     #[arg(long, value_name = "FILE")]
     pub key: Option<PathBuf>,
+    /// A further part of a dump that makedumpfile --split wrote; SOURCE is one of them (repeatable).
+    #[arg(long, value_name = "FILE")]
+    pub part: Vec<PathBuf>,
     /// A directory with debug files: by build-id, next to binaries as .debug, by name, or a store of Breakpad symbol
     /// files (repeatable).
     #[arg(long, value_name = "DIR")]

@@ -161,6 +161,14 @@ pub fn with_target<R>(
 /// Opens a kernel dump of any system.
 fn kernel_dump(input: Input, symbols: &SymbolArgs) -> Result<Box<dyn Target>, Failure> {
     let path = input.name().to_owned();
+    if !symbols.part.is_empty() {
+        let mut parts: Vec<(PathBuf, Box<dyn kernel_dumps::ReadAt>)> = vec![(path, Box::new(DumpBytes(input)))];
+        for part in &symbols.part {
+            let input = Input::open(part).map_err(Failure::new)?;
+            parts.push((part.clone(), Box::new(DumpBytes(input))));
+        }
+        return Ok(Box::new(kernel_dumps::linux::LinuxDump::from_parts(parts).map_err(Failure::new)?));
+    }
     Ok(match input.kind() {
         Kind::IllumosDump => Box::new(illumos_dump(input, symbols.key.as_deref())?),
         _ => Box::new(

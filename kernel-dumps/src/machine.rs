@@ -89,6 +89,10 @@ impl Pages {
         self.physical.page(number)
     }
 
+    pub(crate) fn page_size(&self) -> u64 {
+        self.physical.page_size()
+    }
+
     pub(crate) fn runs(&self) -> Vec<Range<u64>> {
         self.physical.runs()
     }

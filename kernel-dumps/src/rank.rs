@@ -7,7 +7,7 @@ const BLOCK_BITS: u64 = 512;
 const BLOCK_BYTES: usize = 64;
 
 /// A bitmap, least significant bit of each byte first.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Rank {
     bits: Vec<u8>,
     before: Vec<u32>,

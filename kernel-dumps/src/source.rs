@@ -15,6 +15,12 @@ pub trait ReadAt: Send + Sync {
 
     /// Bytes from the start to the end.
     fn size(&self) -> u64;
+
+    /// How many bytes there really are: less than [`ReadAt::size`] where holes cost nothing, so that a few bytes cannot ask
+    /// for gigabytes of zeros.
+    fn stored(&self) -> u64 {
+        self.size()
+    }
 }
 
 /// A file.
@@ -75,8 +81,9 @@ impl ReadAt for Vec<u8> {
 /// Exactly `length` bytes at `offset`, or `None` when the source ends before (or fails).
 pub(crate) fn exact(source: &dyn ReadAt, offset: u64, length: usize) -> Option<Vec<u8>> {
     // Nothing is allocated for a length that the source cannot have.
-    let end = offset.checked_add(evidence::ToU64::to_u64(length))?;
-    if end > source.size() {
+    let length_u64 = evidence::ToU64::to_u64(length);
+    let end = offset.checked_add(length_u64)?;
+    if end > source.size() || length_u64 > source.stored() {
         return None;
     }
     let mut bytes = vec![0; length];

@@ -131,3 +131,109 @@ fn other_files_are_refused_with_what_they_are() {
     assert!(refuse(b"KDUMP   ").contains("464 bytes"));
     assert!(refuse(&[0; 8192]).contains("expected a kernel dump"));
 }
+
+fn word(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap())
+}
+
+/// The sub header is the second block.
+const SUB: usize = 4096;
+
+/// Without the note, the kernel's own copy of VMCOREINFO is found in its memory, and is the same.
+#[test]
+fn vmcoreinfo_is_found_in_memory() {
+    let Some(file) = fixture(DUMPS[0]) else { return };
+    let mut bytes = std::fs::read(&file).unwrap();
+    let truth = LinuxDump::open(&file).unwrap();
+    bytes[SUB + 32..SUB + 48].fill(0);
+    let (at, size) = (word(&bytes, SUB + 48) as usize, word(&bytes, SUB + 56) as usize);
+    let notes = &mut bytes[at..at + size];
+    if let Some(name) = notes.windows(11).position(|w| w == b"VMCOREINFO\0") {
+        notes[name] = b'X';
+    }
+    let dump = LinuxDump::from_source(Path::new("x"), Box::new(bytes)).unwrap();
+    assert!(truth.vmcoreinfo().iter().count() > 50);
+    let differ: Vec<_> =
+        truth.vmcoreinfo().iter().filter(|(key, value)| dump.vmcoreinfo().get(key) != Some(value)).collect();
+    assert!(differ.is_empty(), "{differ:?}");
+    let doubts = &dump.gaps().doubts;
+    assert!(doubts.iter().any(|d| d.why.contains("was found at physical address")), "{doubts:?}");
+    let at = dump.vmcoreinfo().symbol("init_uts_ns").unwrap();
+    assert_eq!(read(&dump, at, 512), read(&truth, at, 512));
+}
+
+/// The pages `range` of a dump as one of the files of `makedumpfile --split`: all of the bitmaps, some descriptors.
+fn part(whole: &[u8], range: std::ops::Range<u64>) -> Vec<u8> {
+    let block = |at: usize| u32::from_le_bytes(whole[at..at + 4].try_into().unwrap()) as usize * 4096;
+    let (bitmaps, size) = (4096 + block(432), block(436));
+    let table = bitmaps + size;
+    let dumped = &whole[bitmaps + size / 2..table];
+    let pages: Vec<u64> =
+        (0..dumped.len() as u64 * 8).filter(|n| dumped[*n as usize / 8] >> (n % 8) & 1 == 1).collect();
+    let mut out = whole[..table].to_vec();
+    out[SUB + 12..SUB + 16].copy_from_slice(&1_u32.to_le_bytes());
+    out[SUB + 80..SUB + 88].copy_from_slice(&range.start.to_le_bytes());
+    out[SUB + 88..SUB + 96].copy_from_slice(&range.end.to_le_bytes());
+    let own: Vec<usize> = (0..pages.len()).filter(|index| range.contains(&pages[*index])).collect();
+    let (mut data, notes) = (Vec::<u8>::new(), table + own.len() * 24);
+    for (offset, size) in [(32, 40), (48, 56)] {
+        let (at, size) = (word(whole, SUB + offset) as usize, word(whole, SUB + size) as usize);
+        out[SUB + offset..SUB + offset + 8].copy_from_slice(&((notes + data.len()) as u64).to_le_bytes());
+        data.extend(&whole[at..at + size]);
+    }
+    for index in own {
+        let mut descriptor = whole[table + index * 24..table + index * 24 + 24].to_vec();
+        let (at, size) = (word(&descriptor, 0) as usize, (word(&descriptor, 8) & 0xffff_ffff) as usize);
+        descriptor[..8].copy_from_slice(&((notes + data.len()) as u64).to_le_bytes());
+        data.extend(&whole[at..at + size]);
+        out.extend(descriptor);
+    }
+    out.extend(data);
+    out
+}
+
+fn parts(list: &[&[u8]]) -> Result<LinuxDump, String> {
+    let named = |(n, bytes): (usize, &&[u8])| -> (std::path::PathBuf, Box<dyn kernel_dumps::ReadAt>) {
+        (format!("part{n}").into(), Box::new(bytes.to_vec()))
+    };
+    LinuxDump::from_parts(list.iter().enumerate().map(named).collect()).map_err(|e| e.to_string())
+}
+
+#[test]
+fn parts_of_a_split_dump_are_one_dump() {
+    let Some(file) = fixture(DUMPS[0]) else { return };
+    let whole = std::fs::read(&file).unwrap();
+    let truth = LinuxDump::open(&file).unwrap();
+    let starts = |dump: &LinuxDump| -> Vec<u64> {
+        dump.physical_extents().iter().flat_map(|e| (e.range.start.0..e.range.end.0).step_by(4096)).collect()
+    };
+    let all = starts(&truth);
+    let (a, b) = (all[all.len() / 3] / 4096, all[all.len() * 2 / 3] / 4096);
+    let made = [part(&whole, 0..a), part(&whole, a..b), part(&whole, b..1 << 20)];
+    let [first, second, third] = made.each_ref().map(Vec::as_slice);
+    let dump = parts(&[third, first, second]).unwrap();
+    assert!(dump.gaps().doubts.is_empty(), "{:?}", dump.gaps().doubts);
+    assert_eq!(dump.physical_extents(), truth.physical_extents());
+    let page = |dump: &LinuxDump, at| {
+        let mut page = vec![0; 4096];
+        (dump.read_physical(PhysAddr(at), &mut page), page)
+    };
+    for at in all.iter().copied() {
+        assert_eq!(page(&dump, at), page(&truth, at), "{at:#x}");
+    }
+    // Without one of them its pages are missing, and this is said.
+    let lone = LinuxDump::from_source(Path::new("x"), Box::new(first.to_vec())).unwrap();
+    for lone in [parts(&[first, third]).unwrap(), lone] {
+        let doubts = &lone.gaps().doubts;
+        assert!(doubts.iter().any(|d| d.why.contains("--part")), "{doubts:?}");
+        for at in all.iter().copied().filter(|at| *at < b * 4096) {
+            let expected = if at < a * 4096 { (4096, None) } else { (0, Some(Absent::Truncated)) };
+            assert_eq!(page(&lone, at).0, expected, "{at:#x}");
+        }
+    }
+    let refused = |list: &[&[u8]]| parts(list).err().unwrap();
+    assert!(refused(&[first, first]).contains("which another part has"));
+    assert!(refused(&[first, &whole]).contains("a dump by itself"));
+    assert!(refused(&[]).contains("without parts"));
+    assert!(refused(&[b"\x7fELF"]).contains("no compressed kdump"));
+}

@@ -24,6 +24,8 @@ pub struct Flattened {
     /// Start in the inner dump, to (end there, where the bytes lie in the outer file). Disjoint.
     pieces: BTreeMap<u64, (u64, u64)>,
     size: u64,
+    /// Bytes of all pieces.
+    stored: u64,
     /// What was odd about it.
     pub doubts: Vec<Doubt>,
 }
@@ -32,7 +34,7 @@ impl Flattened {
     /// Indexes the pieces of `inner`, reading nothing but their headers.
     #[must_use]
     pub fn new(inner: Box<dyn ReadAt>) -> Self {
-        let mut flat = Self { inner, pieces: BTreeMap::new(), size: 0, doubts: Vec::new() };
+        let mut flat = Self { inner, pieces: BTreeMap::new(), size: 0, stored: 0, doubts: Vec::new() };
         let mut at = HEADER;
         for count in 0_usize.. {
             let Some(header) = exact(&*flat.inner, at, PIECE_HEADER.to_usize()) else {
@@ -88,6 +90,7 @@ impl Flattened {
             }
         }
         self.pieces.insert(start, (end, data));
+        self.stored = self.stored.saturating_add(length);
         self.size = self.size.max(end);
     }
 }
@@ -117,6 +120,10 @@ impl ReadAt for Flattened {
     fn size(&self) -> u64 {
         self.size
     }
+
+    fn stored(&self) -> u64 {
+        self.stored
+    }
 }
 
 #[cfg(test)]
@@ -135,6 +142,15 @@ mod tests {
             bytes.extend([0xff; 16]);
         }
         bytes
+    }
+
+    /// A piece far away makes the dump large, and nothing else: no more is allocated than there is.
+    #[test]
+    fn a_hole_is_not_allocated() {
+        let flat = Flattened::new(Box::new(file(&[(0, b"head"), (1 << 50, b"tail")], true)));
+        assert_eq!((flat.size(), flat.stored()), ((1 << 50) + 4, 8));
+        assert_eq!(exact(&flat, 0, 1 << 40), None);
+        assert_eq!(exact(&flat, 2, 4).as_deref(), Some(&b"ad\0\0"[..]));
     }
 
     #[test]

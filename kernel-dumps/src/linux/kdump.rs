@@ -38,7 +38,10 @@ pub struct Kdump {
     descriptors: u64,
     /// Number of set bits before the first page of this part, for split files.
     first: u64,
+    /// Pages of this part.
+    start: u64,
     end: u64,
+    split: bool,
     incomplete: bool,
     pub(super) notes: Vec<u8>,
     pub(super) vmcoreinfo: Vec<u8>,
@@ -133,7 +136,9 @@ impl Kdump {
             dumped,
             descriptors,
             first,
+            start,
             end,
+            split,
             incomplete,
             notes,
             vmcoreinfo,
@@ -143,6 +148,27 @@ impl Kdump {
             zstd: Mutex::default(),
             source,
         })
+    }
+
+    /// Whether this is one of the files of a split dump.
+    pub(super) const fn is_part(&self) -> bool {
+        self.split
+    }
+
+    /// The numbers of the pages whose descriptors are in this file.
+    pub(super) const fn range(&self) -> std::ops::Range<u64> {
+        self.start..self.end
+    }
+
+    /// Whether the dump, of which this may be a part, has one of these pages.
+    pub(super) fn holds(&self, pages: std::ops::Range<u64>) -> bool {
+        let bits = self.dumped.bits();
+        self.dumped.rank(pages.end.min(bits)) > self.dumped.rank(pages.start.min(bits))
+    }
+
+    /// Whether both are of the same dump.
+    pub(super) fn same_dump(&self, other: &Self) -> bool {
+        self.page == other.page && self.vmcoreinfo == other.vmcoreinfo && self.dumped == other.dumped
     }
 
     fn decompress(&self, flags: u32, data: Vec<u8>) -> Result<Vec<u8>, Absent> {

@@ -5,6 +5,8 @@ mod flattened;
 mod kdump;
 pub mod lzo;
 mod notes;
+mod parts;
+mod scan;
 mod vmcoreinfo;
 
 use crate::machine::{Pages, Physical, Space, Translate, X86Tables};
@@ -18,7 +20,8 @@ use evidence::{
 };
 use flattened::Flattened;
 use kdump::Kdump;
-use std::path::Path;
+use parts::Parts;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 pub use vmcoreinfo::VmcoreInfo;
 
@@ -55,18 +58,16 @@ impl LinuxDump {
     /// As [`LinuxDump::open`].
     pub fn from_source(path: &Path, source: Box<dyn ReadAt>) -> Result<Self, Error> {
         let mut doubts = Vec::new();
-        let mut source = source;
-        let mut kind = sniff(&head(&*source));
-        if kind == Some(Kind::Flattened) {
-            let mut inner = Flattened::new(source);
-            doubts.append(&mut inner.doubts);
-            source = Box::new(inner);
-            kind = sniff(&head(&*source));
-        }
+        let (source, kind) = unflattened(source, &mut doubts);
         match kind {
             Some(Kind::Kdump) => {
                 let mut dump = Kdump::open(path, source)?;
                 doubts.append(&mut dump.doubts);
+                for pages in [0..dump.range().start, dump.range().end..u64::MAX] {
+                    if dump.holds(pages.clone()) {
+                        doubts.push(parts::missing(pages.start, pages.end));
+                    }
+                }
                 let gaps = Gaps { truncated_at: dump.truncated_at, filtered_bytes: 0, doubts };
                 let (notes, info) = (std::mem::take(&mut dump.notes), std::mem::take(&mut dump.vmcoreinfo));
                 let x86_64 = dump.machine.is_empty() || dump.machine == "x86_64";
@@ -97,10 +98,42 @@ impl LinuxDump {
         }
     }
 
+    /// Opens the files that `makedumpfile --split` wrote, in any order; `named` has paths for messages.
+    ///
+    /// # Errors
+    /// As [`LinuxDump::open`]; also when the files are not parts of one dump, each with its own pages.
+    pub fn from_parts(named: Vec<(PathBuf, Box<dyn ReadAt>)>) -> Result<Self, Error> {
+        let (mut doubts, mut parts, mut truncated_at) = (Vec::new(), Vec::new(), None);
+        for (path, source) in named {
+            let (source, kind) = unflattened(source, &mut doubts);
+            if kind != Some(Kind::Kdump) {
+                let what = "no compressed kdump, which parts of a dump are".to_owned();
+                return Err(Error::Unsupported { path, what });
+            }
+            let mut part = Kdump::open(&path, source)?;
+            doubts.append(&mut part.doubts);
+            truncated_at = truncated_at.or(part.truncated_at);
+            parts.push((path, part));
+        }
+        let Some((_, first)) = parts.first() else {
+            let what = "a dump without parts".to_owned();
+            return Err(Error::Unsupported { path: PathBuf::new(), what });
+        };
+        let (notes, info) = (first.notes.clone(), first.vmcoreinfo.clone());
+        let x86_64 = first.machine.is_empty() || first.machine == "x86_64";
+        let parts = Parts::new(parts, &mut doubts)?;
+        let gaps = Gaps { truncated_at, filtered_bytes: 0, doubts };
+        Ok(Self::assemble(Box::new(parts), &notes, &info, x86_64, gaps))
+    }
+
     fn assemble(physical: Box<dyn Physical>, notes: &[u8], info: &[u8], x86_64: bool, mut gaps: Gaps) -> Self {
         let parsed = notes::parse(notes, &mut gaps.doubts);
         let own = parsed.iter().find(|n| &*n.owner == "VMCOREINFO").map(|n| n.body.clone());
-        let info = VmcoreInfo::parse(if info.is_empty() { own.as_deref().unwrap_or_default() } else { info });
+        let pages = Arc::new(Pages::new(physical));
+        let mut info = VmcoreInfo::parse(if info.is_empty() { own.as_deref().unwrap_or_default() } else { info });
+        if info.is_empty() && x86_64 {
+            info = scan::find(&pages, &mut gaps.doubts).unwrap_or_default();
+        }
         if info.is_empty() {
             gaps.doubts
                 .push(Doubt::new("vmcoreinfo", "the dump has no VMCOREINFO: kernel addresses cannot be translated"));
@@ -116,7 +149,6 @@ impl LinuxDump {
             .iter()
             .map(|(k, v)| Attribute { key: format!("vmcoreinfo.{k}").into(), thread: None, value: v.into() })
             .collect();
-        let pages = Arc::new(Pages::new(physical));
         let physical_extents = pages.extents();
         let paging = if x86_64 { paging(&info) } else { None };
         if paging.is_none() && !info.is_empty() {
@@ -138,6 +170,18 @@ impl LinuxDump {
     pub fn physical_extents(&self) -> &[Extent] {
         &self.physical_extents
     }
+}
+
+/// What is inside of a flattened file, or the file itself; and what kind of dump that is.
+fn unflattened(source: Box<dyn ReadAt>, doubts: &mut Vec<Doubt>) -> (Box<dyn ReadAt>, Option<Kind>) {
+    let kind = sniff(&head(&*source));
+    if kind != Some(Kind::Flattened) {
+        return (source, kind);
+    }
+    let mut inner = Flattened::new(source);
+    doubts.append(&mut inner.doubts);
+    let kind = sniff(&head(&inner));
+    (Box::new(inner), kind)
 }
 
 fn head(source: &dyn ReadAt) -> Vec<u8> {
