@@ -150,6 +150,11 @@ fn attribute(key: &str, thread: Option<ThreadId>, value: impl Into<Box<str>>) ->
 }
 
 impl Core {
+    /// The threads, for what a core has no place for.
+    pub(crate) fn threads_mut(&mut self) -> &mut [Thread] {
+        &mut self.threads
+    }
+
     fn read(input: &Input) -> Result<Self, Error> {
         let source = input.source();
         let doubts = Doubts::new();

@@ -9,7 +9,11 @@ pub const KERN_PROC_ARGS: i32 = 7;
 pub const KERN_PROC_VMMAP: i32 = 32;
 pub const KERN_PROC_FILEDESC: i32 = 33;
 pub const KERN_PROC_ENV: i32 = 35;
+pub const KERN_PROC_GROUPS: i32 = 34;
 pub const KERN_PROC_AUXV: i32 = 36;
+pub const KERN_PROC_RLIMIT: i32 = 37;
+pub const KERN_PROC_PS_STRINGS: i32 = 38;
+pub const KERN_PROC_UMASK: i32 = 39;
 
 /// `struct kinfo_proc`: where its members lie, and values of `ki_stat`.
 pub const KINFO_PROC: usize = 1088;

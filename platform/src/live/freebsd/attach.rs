@@ -131,4 +131,16 @@ impl Held {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.released.is_none().then(|| then(&*state.system, self.pid))
     }
+
+    /// Lets the system write a core of the process into a file, of at most `limit` bytes.
+    pub(super) fn dump(&self, into: &std::fs::File, limit: u64) -> io::Result<()> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.released.is_some() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        let result = state.system.core_dump(self.pid, into, limit);
+        // ptrace(2): a thread may have run to write it, and stopped again; that stop is taken in any case.
+        let _ = state.system.wait(self.pid);
+        result
+    }
 }

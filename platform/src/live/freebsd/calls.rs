@@ -1,7 +1,7 @@
 //! The system calls of this very system. Built for FreeBSD only; what it answers is decoded elsewhere.
 
 use super::abi::LWPINFO;
-use super::system::{Request, System};
+use super::system::{Request, System, VmEntry};
 use evidence::ToUsize;
 use std::io;
 
@@ -16,11 +16,16 @@ const XSTATE: [i32; 4] = [68, 69, 71, 73];
 #[cfg(target_arch = "x86_64")]
 const LIMIT_XSTATE: u32 = 64 << 10;
 
+/// Longest path of a mapped file: `MAXPATHLEN`.
+const LIMIT_PATH: usize = 1024;
+
 /// The running system.
 pub struct ThisSystem;
 
 const _: () = assert!(size_of::<libc::ptrace_lwpinfo>() == LWPINFO);
 const _: () = assert!(size_of::<libc::ptrace_io_desc>() == 32);
+const _: () = assert!(size_of::<libc::ptrace_vm_entry>() == 64);
+const _: () = assert!(size_of::<libc::ptrace_coredump>() == 16);
 #[cfg(target_arch = "x86_64")]
 const _: () = assert!(size_of::<libc::reg>() == 176);
 
@@ -92,8 +97,11 @@ impl System for ThisSystem {
                 let [.., fs, gs] = XSTATE;
                 Ok([structure(fs, 8, 0)?, structure(gs, 8, 0)?].concat())
             }
+            // struct dbreg: sixteen words; libc lacks it.
+            #[cfg(target_arch = "x86_64")]
+            Request::Debug => structure(libc::PT_GETDBREGS, 128, 0),
             #[cfg(not(target_arch = "x86_64"))]
-            Request::Extended | Request::Bases => Err(io::ErrorKind::Unsupported.into()),
+            Request::Extended | Request::Bases | Request::Debug => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 
@@ -134,5 +142,48 @@ impl System for ThisSystem {
             }
         }
         Err(io::ErrorKind::OutOfMemory.into())
+    }
+
+    fn vm_entry(&self, pid: i32, entry: i32) -> io::Result<Option<VmEntry>> {
+        let mut path = vec![0_u8; LIMIT_PATH];
+        let mut about = libc::ptrace_vm_entry {
+            pve_entry: entry,
+            pve_timestamp: 0,
+            pve_start: 0,
+            pve_end: 0,
+            pve_offset: 0,
+            pve_prot: 0,
+            pve_pathlen: u32::try_from(path.len()).unwrap_or(0),
+            pve_fileid: 0,
+            pve_fsid: 0,
+            pve_path: path.as_mut_ptr().cast(),
+        };
+        // SAFETY: the structure names the buffer of the path with its length, and both outlive the call.
+        match check(unsafe { libc::ptrace(libc::PT_VM_ENTRY, pid, (&raw mut about).cast(), 0) }) {
+            Err(e) if e.raw_os_error() == Some(libc::ENOENT) => return Ok(None),
+            other => other?,
+        };
+        // The length counts the NUL; nothing is written for a mapping without a file.
+        path.truncate(path.iter().position(|b| *b == 0).unwrap_or(path.len()));
+        Ok(Some(VmEntry {
+            next: about.pve_entry,
+            start: about.pve_start,
+            last: about.pve_end,
+            offset: about.pve_offset,
+            protection: about.pve_prot,
+            path,
+        }))
+    }
+
+    fn core_dump(&self, pid: i32, into: &std::fs::File, limit: u64) -> io::Result<()> {
+        use std::os::fd::AsRawFd as _;
+        let mut order = libc::ptrace_coredump {
+            pc_fd: into.as_raw_fd(),
+            pc_flags: 0,
+            pc_limit: i64::try_from(limit).unwrap_or(i64::MAX),
+        };
+        let size = i32::try_from(size_of::<libc::ptrace_coredump>()).unwrap_or(0);
+        // SAFETY: the order and the file that it names outlive the call, and `data` is the order's size.
+        check(unsafe { libc::ptrace(libc::PT_COREDUMP, pid, (&raw mut order).cast(), size) }).map(|_| ())
     }
 }

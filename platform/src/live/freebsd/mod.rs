@@ -19,15 +19,15 @@ mod target;
 use crate::elfcore;
 use crate::input::Input;
 use crate::{Error, Refusal};
-use abi::{CTL_KERN, KERN_PROC, KERN_PROC_ENV, KERN_PROC_PID, KI_FLAG, KI_STAT, P_KPROC, STOPPED, ZOMBIE};
+use abi::{CTL_KERN, ESRCH, KERN_PROC, KERN_PROC_ENV, KERN_PROC_PID, KI_FLAG, KI_STAT, P_KPROC, STOPPED, ZOMBIE};
 use attach::{Held, refusal};
 use evidence::bytes::{Endian, u8_at, u32_at};
-use evidence::{Attribute, Gaps, Origin, Target as _};
+use evidence::{Attribute, Doubt, Gaps, Origin, Target as _};
 use memory::LiveMemory;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
-pub use system::{Request, System};
+pub use system::{Request, System, VmEntry};
 pub use target::LiveTarget;
 
 /// What to record, and how long to wait for it.
@@ -116,7 +116,11 @@ pub fn attach_to(pid: u64, system: Box<dyn System>, options: &Options) -> Result
     if let Some(budget) = options.stop_budget {
         held.watch(budget);
     }
-    let recorded = record(&held);
+    let recorded = record(&held).or_else(|why| match why.raw_os_error() {
+        Some(ESRCH) => Err(why),
+        _ if why.kind() == std::io::ErrorKind::TimedOut => Err(why),
+        _ => through_core(&held, &why).map_err(|_| why),
+    });
     match recorded {
         Ok((core, mut attributes, doubts)) => {
             let mut identity = core.identity().clone();
@@ -135,7 +139,42 @@ pub fn attach_to(pid: u64, system: Box<dyn System>, options: &Options) -> Result
     }
 }
 
-type Recorded = (elfcore::Core, Vec<Attribute>, Vec<evidence::Doubt>);
+/// Largest core that is written where the usual way fails; the stop lasts as long as its writing.
+const LIMIT_CORE: u64 = 1 << 30;
+
+/// The second way: the system itself writes a core (`PT_COREDUMP`, 13.1), which is read as any other.
+fn through_core(held: &Held, why: &std::io::Error) -> std::io::Result<Recorded> {
+    let file = tempfile::NamedTempFile::new()?;
+    held.dump(file.as_file(), LIMIT_CORE)?;
+    let wrong = |e: Error| std::io::Error::other(e.to_string());
+    let mut core = elfcore::open(file.path(), &elfcore::Options::default()).map_err(wrong)?;
+    if core.threads().is_empty() {
+        return Err(std::io::Error::other("the core that the system wrote names no thread"));
+    }
+    let mut doubts =
+        vec![Doubt::new("record", format!("recorded through a core of the system's (PT_COREDUMP): {why}"))];
+    debug_registers(held, &mut core, &mut doubts);
+    doubts.extend(core.gaps().doubts.iter().cloned());
+    Ok((core, Vec::new(), doubts))
+}
+
+/// Adds the debug registers, which cores do not have.
+fn debug_registers(held: &Held, core: &mut elfcore::Core, doubts: &mut Vec<Doubt>) {
+    let mut refused = None;
+    for thread in core.threads_mut() {
+        let Ok(lwp) = i32::try_from(thread.id.0) else { continue };
+        match held.with(|system, _| record::debug_registers(system, lwp)) {
+            Some(Ok(found)) => thread.debug_registers = found,
+            Some(Err(e)) => refused = Some(e),
+            None => break,
+        }
+    }
+    if let Some(e) = refused {
+        doubts.push(Doubt::new("registers", format!("debug registers cannot be read: {e}")));
+    }
+}
+
+type Recorded = (elfcore::Core, Vec<Attribute>, Vec<Doubt>);
 
 fn record(held: &Held) -> std::io::Result<Recorded> {
     let mut doubts = Vec::new();
@@ -148,7 +187,8 @@ fn record(held: &Held) -> std::io::Result<Recorded> {
         text.map(|t| Attribute { key: "process.environment".into(), thread: None, value: t.into() }).into_iter();
     let wrong = |e: Error| std::io::Error::other(e.to_string());
     let input = Input::from_stream(&*core, Path::new("the process")).map_err(wrong)?;
-    let core = elfcore::from_input(input, &elfcore::Options::default()).map_err(wrong)?;
+    let mut core = elfcore::from_input(input, &elfcore::Options::default()).map_err(wrong)?;
+    debug_registers(held, &mut core, &mut doubts);
     // What is said of the file does not hold for the process: there are no segments because memory is read as it is.
     doubts.extend(core.gaps().doubts.iter().filter(|d| d.what != "segments").cloned());
     Ok((core, attributes.collect(), doubts))

@@ -4,11 +4,12 @@
 //! both (`sys/kern/imgact_elf.c`: `note_procstat_*`, `__elfN(note_prstatus)`). Nothing of memory is in it.
 
 use super::abi::{
-    CTL_KERN, KERN_OSRELDATE, KERN_PROC, KERN_PROC_ARGS, KERN_PROC_AUXV, KERN_PROC_FILEDESC, KERN_PROC_PID,
-    KERN_PROC_VMMAP, KI_COMM, KINFO_PROC, LWPINFO, PL_TDNAME,
+    CTL_KERN, KERN_OSRELDATE, KERN_PROC, KERN_PROC_ARGS, KERN_PROC_AUXV, KERN_PROC_FILEDESC, KERN_PROC_GROUPS,
+    KERN_PROC_PID, KERN_PROC_PS_STRINGS, KERN_PROC_RLIMIT, KERN_PROC_UMASK, KERN_PROC_VMMAP, KI_COMM, KINFO_PROC,
+    LWPINFO, PL_TDNAME,
 };
 use super::system::{Request, System};
-use evidence::bytes::{Endian, slice_at, u32_at};
+use evidence::bytes::{Endian, slice_at, u32_at, u64_at};
 use evidence::{Doubt, ToU64};
 
 /// Note types, as in `elfcore::freebsd`.
@@ -19,10 +20,21 @@ const THRMISC: u32 = 7;
 const PROCSTAT_PROC: u32 = 8;
 const PROCSTAT_FILES: u32 = 9;
 const PROCSTAT_VMMAP: u32 = 10;
+const PROCSTAT_GROUPS: u32 = 11;
+const PROCSTAT_UMASK: u32 = 12;
+const PROCSTAT_RLIMIT: u32 = 13;
+const PROCSTAT_PSSTRINGS: u32 = 15;
 const PROCSTAT_AUXV: u32 = 16;
 const PTLWPINFO: u32 = 17;
 const X86_SEGBASES: u32 = 0x200;
 const X86_XSTATE: u32 = 0x202;
+
+/// Most limits that are asked for: systems have 15 to 17.
+const LIMIT_LIMITS: i32 = 32;
+/// Most mappings that are asked for one by one.
+const LIMIT_ENTRIES: usize = 1 << 20;
+/// Where the path of `struct kinfo_vmentry` is.
+const KVE_PATH: usize = 136;
 
 /// The notes in the making.
 struct Notes(Vec<u8>);
@@ -80,7 +92,9 @@ pub(super) fn core(system: &dyn System, pid: i32, doubts: &mut Vec<Doubt>) -> st
     }
     for (what, kind, size, name) in [
         (KERN_PROC_FILEDESC, PROCSTAT_FILES, 1392, "open files"),
-        (KERN_PROC_VMMAP, PROCSTAT_VMMAP, 1160, "mappings"),
+        (KERN_PROC_GROUPS, PROCSTAT_GROUPS, 4, "groups"),
+        (KERN_PROC_UMASK, PROCSTAT_UMASK, 2, "umask"),
+        (KERN_PROC_PS_STRINGS, PROCSTAT_PSSTRINGS, 8, "place of the strings"),
         (KERN_PROC_AUXV, PROCSTAT_AUXV, 16, "auxiliary vector"),
     ] {
         match proc(what) {
@@ -88,7 +102,61 @@ pub(super) fn core(system: &dyn System, pid: i32, doubts: &mut Vec<Doubt>) -> st
             Err(e) => doubts.push(Doubt::new("note", format!("the {name} of the process cannot be read: {e}"))),
         }
     }
+    match mappings(system, pid) {
+        Ok(body) => notes.add_sized(PROCSTAT_VMMAP, 1160, &body),
+        Err(why) => doubts.push(Doubt::new("note", format!("the mappings of the process cannot be read: {why}"))),
+    }
+    let limit = |which| system.sysctl(&[CTL_KERN, KERN_PROC, KERN_PROC_RLIMIT, pid, which]).ok();
+    let limits: Vec<u8> = (0..LIMIT_LIMITS).map_while(|n| limit(n).filter(|pair| pair.len() == 16)).flatten().collect();
+    if !limits.is_empty() {
+        notes.add_sized(PROCSTAT_RLIMIT, u32::try_from(limits.len()).unwrap_or(0), &limits);
+    }
     Ok(file(system.machine(), &notes.0))
+}
+
+/// The mappings as the system lists them at once, else one by one through `PT_VM_ENTRY`, in the same form.
+fn mappings(system: &dyn System, pid: i32) -> Result<Vec<u8>, String> {
+    let refused = match system.sysctl(&[CTL_KERN, KERN_PROC, KERN_PROC_VMMAP, pid]) {
+        Ok(body) if !body.is_empty() => return Ok(body),
+        Ok(_) => "the list is empty".to_owned(),
+        Err(e) => e.to_string(),
+    };
+    let mut out = Vec::new();
+    let mut number = 0;
+    for _ in 0..LIMIT_ENTRIES {
+        let entry = match system.vm_entry(pid, number) {
+            Ok(Some(entry)) => entry,
+            Ok(None) => break,
+            Err(e) if out.is_empty() => return Err(format!("{refused}; one by one: {e}")),
+            Err(e) => return Err(format!("{refused}; one by one, behind {} bytes of them: {e}", out.len())),
+        };
+        let mut one = vec![0_u8; KVE_PATH.saturating_add(entry.path.len()).saturating_add(1).next_multiple_of(8)];
+        let size = u32::try_from(one.len()).unwrap_or(0);
+        // kve_end is behind the mapping, pve_end in it.
+        let numbers = [(8_usize, entry.start), (16, entry.last.saturating_add(1)), (24, entry.offset)];
+        let parts = numbers.iter().map(|(at, n)| (*at, n.to_le_bytes().to_vec()));
+        let small = [(0, size.to_le_bytes().to_vec()), (56, entry.protection.to_le_bytes().to_vec())];
+        for (at, bytes) in parts.chain(small).chain([(KVE_PATH, entry.path.clone())]) {
+            if let Some(place) = one.get_mut(at..at.saturating_add(bytes.len())) {
+                place.copy_from_slice(&bytes);
+            }
+        }
+        out.extend(one);
+        if entry.next == number {
+            break;
+        }
+        number = entry.next;
+    }
+    if out.is_empty() { Err(refused) } else { Ok(out) }
+}
+
+/// DR0 to DR3, DR6 and DR7 of an LWP (`struct dbreg` of amd64: `dr[16]`), where the system has them.
+pub(super) fn debug_registers(system: &dyn System, lwp: i32) -> std::io::Result<Option<Vec<u64>>> {
+    let raw = match system.request(Request::Debug, lwp) {
+        Err(e) if e.kind() == std::io::ErrorKind::Unsupported => return Ok(None),
+        other => other?,
+    };
+    Ok([0_usize, 1, 2, 3, 6, 7].iter().map(|n| u64_at(&raw, n.checked_mul(8)?, Endian::Little)).collect())
 }
 
 /// The notes of one LWP; `false` when it is gone.

@@ -15,6 +15,25 @@ pub enum Request {
     Extended,
     /// `PT_GETFSBASE` and `PT_GETGSBASE`: two words.
     Bases,
+    /// `PT_GETDBREGS` of amd64: `struct dbreg`, sixteen words.
+    Debug,
+}
+
+/// A mapping as `PT_VM_ENTRY` tells it (`struct ptrace_vm_entry`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VmEntry {
+    /// What to ask for next.
+    pub next: i32,
+    /// First address.
+    pub start: u64,
+    /// Last address: it belongs to the mapping.
+    pub last: u64,
+    /// Where it starts in its file.
+    pub offset: u64,
+    /// 1 read, 2 write, 4 execute.
+    pub protection: u32,
+    /// Its file, without a NUL; empty when it has none.
+    pub path: Vec<u8>,
 }
 
 /// The system calls that recording a process takes.
@@ -63,4 +82,16 @@ pub trait System: Send {
     /// # Errors
     /// As the system says.
     fn sysctl(&self, name: &[i32]) -> io::Result<Vec<u8>>;
+
+    /// `PT_VM_ENTRY`: a mapping, the first one for 0; `None` behind the last one.
+    ///
+    /// # Errors
+    /// As the system says.
+    fn vm_entry(&self, pid: i32, entry: i32) -> io::Result<Option<VmEntry>>;
+
+    /// `PT_COREDUMP`: writes a core of at most `limit` bytes.
+    ///
+    /// # Errors
+    /// As the system says.
+    fn core_dump(&self, pid: i32, into: &std::fs::File, limit: u64) -> io::Result<()>;
 }

@@ -19,6 +19,12 @@ struct Recorded {
     state: u8,
     flag: u32,
     memory: BTreeMap<u64, Vec<u8>>,
+    /// The list of mappings at once; else one by one.
+    listed: bool,
+    entries: Vec<VmEntry>,
+    /// What asking for the LWPs is refused with, and the core that the system writes.
+    no_lwps: Option<i32>,
+    core: Option<Vec<u8>>,
 }
 
 impl Recorded {
@@ -33,6 +39,10 @@ impl Recorded {
             state: 3,
             flag: 0,
             memory: BTreeMap::from([(0x20_0000, b"\x7fELF text".to_vec())]),
+            listed: true,
+            entries: Vec::new(),
+            no_lwps: None,
+            core: None,
         };
         (recorded, log)
     }
@@ -62,7 +72,7 @@ impl System for Recorded {
         Ok(())
     }
     fn lwps(&self, _: i32) -> io::Result<Vec<i32>> {
-        Ok(self.lwps.clone())
+        self.no_lwps.map_or_else(|| Ok(self.lwps.clone()), |e| Err(error(e)))
     }
     fn request(&self, what: Request, lwp: i32) -> io::Result<Vec<u8>> {
         if self.gone.contains(&lwp) {
@@ -86,6 +96,12 @@ impl System for Recorded {
                 put(&mut bytes, 0, &0x1234_5000_u64.to_le_bytes());
             }
             Request::Float => {}
+            Request::Debug => {
+                bytes.truncate(128);
+                for n in 0..16_u64 {
+                    put(&mut bytes, n as usize * 8, &(n * 0x11 + lwp as u64).to_le_bytes());
+                }
+            }
             Request::Extended => return Err(io::ErrorKind::Unsupported.into()),
         }
         Ok(bytes)
@@ -96,6 +112,18 @@ impl System for Recorded {
         let n = tail.len().min(into.len());
         into[..n].copy_from_slice(&tail[..n]);
         Ok(n)
+    }
+    fn vm_entry(&self, _: i32, entry: i32) -> io::Result<Option<VmEntry>> {
+        if self.entries.is_empty() {
+            return Err(error(EPERM));
+        }
+        Ok(self.entries.get(entry as usize).cloned())
+    }
+    fn core_dump(&self, pid: i32, mut into: &std::fs::File, limit: u64) -> io::Result<()> {
+        use std::io::Write as _;
+        let core = self.core.as_ref().ok_or_else(|| error(22))?;
+        self.log.lock().unwrap().push(format!("core {pid} {limit:#x}"));
+        into.write_all(core)
     }
     fn sysctl(&self, name: &[i32]) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; KINFO_PROC];
@@ -111,6 +139,14 @@ impl System for Recorded {
             }
             [_, _, KERN_PROC_ARGS, _] => return Ok(b"./server\0-d\0".to_vec()),
             [_, _, KERN_PROC_ENV, _] => return Ok(b"A=1\0B=2\0".to_vec()),
+            [_, _, KERN_PROC_VMMAP, _] if !self.listed => return Err(error(EPERM)),
+            [_, _, KERN_PROC_GROUPS, _] => return Ok([1001_u32.to_le_bytes(), 0_u32.to_le_bytes()].concat()),
+            [_, _, KERN_PROC_UMASK, _] => return Ok(0o27_u16.to_le_bytes().to_vec()),
+            [_, _, KERN_PROC_PS_STRINGS, _] => return Ok(0x7fff_f000_u64.to_le_bytes().to_vec()),
+            [_, _, KERN_PROC_RLIMIT, _, which] if which < 15 => {
+                return Ok([(which as u64).to_le_bytes(), i64::MAX.to_le_bytes()].concat());
+            }
+            [_, _, KERN_PROC_RLIMIT, ..] => return Err(error(22)),
             [_, _, KERN_PROC_VMMAP, _] => {
                 let path = b"/usr/local/bin/server\0";
                 bytes = vec![0; 160];
@@ -159,6 +195,78 @@ fn a_process_is_recorded_and_let_go() {
     let released = stop.release();
     assert!(!released.out_of_time);
     assert_eq!(target.memory().read(Addr(0x20_0000), &mut bytes), (0, Some(Absent::Released)));
+    assert_eq!(logged(&log), ["attach 4711", "detach 4711 0"]);
+}
+
+fn fact<'t>(target: &'t LiveTarget, key: &str) -> Option<&'t str> {
+    target.attributes().iter().find(|a| &*a.key == key).map(|a| &*a.value)
+}
+
+#[test]
+fn debug_registers_and_facts_of_the_process() {
+    let (system, _) = Recorded::new();
+    let stop = attach_to(4711, Box::new(system), &Options::default()).unwrap();
+    let target = stop.shared();
+    let debug = [0_u64, 0x11, 0x22, 0x33, 0x66, 0x77].map(|n| n + 100_102).to_vec();
+    assert_eq!(target.threads()[1].debug_registers, Some(debug));
+    assert_eq!((fact(&target, "process.groups"), fact(&target, "process.umask")), (Some("1001 0"), Some("0027")));
+    assert_eq!(fact(&target, "process.ps_strings"), Some("0x7ffff000"));
+    let limits: Vec<&str> = fact(&target, "process.limits").unwrap().lines().collect();
+    assert_eq!((limits.len(), limits[8]), (15, "nofile 8 unlimited"));
+}
+
+#[test]
+fn mappings_one_by_one_where_the_list_is_refused() {
+    let entry = |next, start: u64, path: &[u8]| VmEntry {
+        next,
+        start,
+        last: start + 0xfff,
+        offset: 0x3000,
+        protection: 5,
+        path: path.to_vec(),
+    };
+    let attach = |entries: Vec<VmEntry>| {
+        let (mut system, _) = Recorded::new();
+        (system.listed, system.entries) = (false, entries);
+        attach_to(4711, Box::new(system), &Options::default()).unwrap().shared()
+    };
+    let target = attach(vec![entry(1, 0x20_0000, b"/bin/one"), entry(2, 0x30_0000, b"")]);
+    let found: Vec<_> = target.mappings().iter().map(|m| (m.range.clone(), m.path.as_deref())).collect();
+    let expected = [(Addr(0x20_0000)..Addr(0x20_1000), Some("/bin/one")), (Addr(0x30_0000)..Addr(0x30_1000), None)];
+    assert_eq!(found, expected);
+    assert!(target.mappings()[0].protection.unwrap().execute);
+    // A system that counts in a circle is not followed for ever.
+    assert_eq!(attach(vec![entry(0, 0x20_0000, b"/bin/one")]).mappings().len(), 1);
+    let target = attach(Vec::new());
+    assert!(target.mappings().is_empty());
+    assert!(format!("{:?}", target.gaps().doubts).contains("mappings of the process cannot be read"));
+}
+
+#[test]
+fn a_core_of_the_systems_where_nothing_else_answers() {
+    use testdata::elfcore::freebsd::{Machine, core};
+    let (mut system, log) = Recorded::new();
+    system.no_lwps = Some(22);
+    system.core = Some(core(Machine::Amd64, 3).0.build());
+    let stop = attach_to(4711, Box::new(system), &Options::default()).unwrap();
+    let target = stop.shared();
+    let threads: Vec<_> = target.threads().iter().map(|t| (t.id.0, t.name.as_deref())).collect();
+    assert_eq!(threads, [(100_100, Some("worker0")), (100_101, Some("worker1")), (100_102, Some("worker2"))]);
+    assert_eq!(target.identity().origin, Origin::LiveProcess);
+    assert!(target.threads()[0].debug_registers.is_some());
+    assert!(target.event().is_none(), "a core on demand is no crash");
+    let doubts = format!("{:?}", target.gaps().doubts);
+    assert!(doubts.contains("PT_COREDUMP"), "{doubts}");
+    let mut bytes = [0; 4];
+    assert_eq!(target.memory().read(Addr(0x20_0000), &mut bytes), (4, None));
+    assert_eq!(bytes, *b"\x7fELF", "memory is the process's own");
+    drop(stop);
+    assert_eq!(logged(&log), ["attach 4711", "core 4711 0x40000000", "detach 4711 0"]);
+    // Without either way it is let go, and the first reason is told.
+    let (mut system, log) = Recorded::new();
+    system.no_lwps = Some(EPERM);
+    let refused = attach_to(4711, Box::new(system), &Options::default()).err().unwrap().to_string();
+    assert!(refused.contains("permission denied"), "{refused}");
     assert_eq!(logged(&log), ["attach 4711", "detach 4711 0"]);
 }
 
