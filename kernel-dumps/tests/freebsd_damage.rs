@@ -1,7 +1,8 @@
 //! Damaged dumps of FreeBSD kernels in every container: cut off at every 4 KiB, and with bytes flipped one at a time.
 //! Nothing panics, what is complete is read and is right, and memory stays bounded.
 //!
-//! `POSTFAULT_MUTATIONS` is how many flips each container gets (120; the whole is 20,000).
+//! `POSTFAULT_MUTATIONS` is how many flips each container gets (120; the whole is 20,000), `POSTFAULT_CONTAINER` a part
+//! of the names of those that get any (all).
 
 #[path = "support/made.rs"]
 mod made;
@@ -295,6 +296,7 @@ fn what_is_complete_is_read_wherever_the_file_ends() {
 #[test]
 fn flipped_bytes_cost_what_they_hit() {
     let count: usize = std::env::var("POSTFAULT_MUTATIONS").ok().and_then(|n| n.parse().ok()).unwrap_or(120);
+    let only = std::env::var("POSTFAULT_CONTAINER").unwrap_or_default();
     let folder = tempfile::tempdir().unwrap();
     let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
     let mut next = || {
@@ -303,7 +305,7 @@ fn flipped_bytes_cost_what_they_hit() {
         seed ^= seed << 17;
         seed
     };
-    for container in containers(folder.path()) {
+    for container in containers(folder.path()).into_iter().filter(|c| c.name.contains(&only)) {
         let name = &container.name;
         let begun = std::time::Instant::now();
         let (mut opened, mut compared) = (0, 0);
