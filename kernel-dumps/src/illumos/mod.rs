@@ -6,6 +6,7 @@
 
 mod bzip2_block;
 mod chain;
+mod contents;
 mod device;
 mod dumphdr;
 mod encrypted;
@@ -16,6 +17,7 @@ mod pages;
 mod pbzip2;
 mod plzjb;
 mod ranges;
+mod settle;
 mod space;
 mod streams;
 mod symbols;

@@ -159,8 +159,9 @@ impl Pages {
         for gap in &s.gaps {
             let (from, to) = (gap.range.start, gap.range.end);
             let why = format!(
-                "at file offset {from:#x}: {:#010x} is no block's header (tag and length); reading goes on at {to:#x}",
-                gap.word
+                "at file offset {from:#x}: {:#010x} is no block's header (tag and length); {} at {to:#x}",
+                gap.word,
+                if gap.settled { "the block's contents are whole and are used, and end" } else { "reading goes on" }
             );
             doubts.push(Doubt::at("dump-blocks", Addr(from), why));
         }

@@ -2,13 +2,15 @@
 //! and raw pages. Only bzip2's own blocks are decompressed, on demand, and few of them are kept.
 
 use super::bzip2_block::{LIMIT_PACKED, Mark, Scanner, decode};
-use super::chain::Stream;
+use super::chain::{Block, Stream};
 use super::ranges::{self, HEADER, MAGIC, Piece, Ranges, Together, Walked};
+use super::settle::{Fit, Judge};
 use super::window::Window;
-use crate::source::ReadAt;
+use crate::source::{ReadAt, exact};
 use evidence::bytes::{Endian, slice_at, u64_at};
 use evidence::{Absent, ToU64, ToUsize};
-use std::collections::HashMap;
+use std::cell::Cell;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 const LE: Endian = Endian::Little;
@@ -16,6 +18,8 @@ const LE: Endian = Endian::Little;
 const LIMIT_KEPT: usize = 48 << 20;
 /// Damaged blocks after which a segment is given up: each costs as much as a good one.
 const LIMIT_BAD: usize = 1024;
+/// Compressed bytes looked through to find the places of blocks without a header.
+const LIMIT_TRIED: u64 = 1 << 28;
 /// Bytes read at a time while looking for marks.
 const READ: usize = 64 << 10;
 
@@ -69,6 +73,17 @@ struct Kept {
 }
 
 impl Segment {
+    fn new(level: u8) -> Self {
+        let (parts, breaks) = (Vec::new(), Vec::new());
+        let (low, contents) = (OnceLock::new(), OnceLock::new());
+        Self { parts, bytes: 0, level, breaks, open_end: false, low, contents }
+    }
+
+    fn push(&mut self, block: Block) {
+        self.parts.push((self.bytes, block.at, u64::from(block.length)));
+        self.bytes = self.bytes.saturating_add(u64::from(block.length));
+    }
+
     /// Copies what the segment has at `at` into `into`; fewer bytes at its end.
     fn read(&self, source: &dyn ReadAt, at: u64, into: &mut [u8]) -> usize {
         let mut done = 0_usize;
@@ -136,22 +151,14 @@ impl Streams {
                     if let Some(before) = segments.last_mut() {
                         before.open_end = broken;
                     }
-                    segments.push(Segment {
-                        parts: Vec::new(),
-                        bytes: 0,
-                        level: head.get(3).copied().filter(|l| starts && l.is_ascii_digit()).unwrap_or(b'9'),
-                        breaks: Vec::new(),
-                        open_end: false,
-                        low: OnceLock::new(),
-                        contents: OnceLock::new(),
-                    });
+                    let level = head.get(3).copied().filter(|l| starts && l.is_ascii_digit());
+                    segments.push(Segment::new(level.unwrap_or(b'9')));
                 }
                 let Some(segment) = segments.last_mut() else { continue };
                 if broken && !starts {
                     segment.breaks.push(segment.bytes);
                 }
-                segment.parts.push((segment.bytes, block.at, u64::from(block.length)));
-                segment.bytes = segment.bytes.saturating_add(u64::from(block.length));
+                segment.push(*block);
             }
             if let Some(last) = segments.last_mut() {
                 last.open_end = stream.breaks.contains(&stream.blocks.len());
@@ -178,15 +185,17 @@ impl Streams {
             let marks = segment.marks(&*self.source, usize::MAX);
             let mut contents = Contents::default();
             let mut text = Text::new(Ranges::new(self.total, self.longest), self.page_size);
-            let (mut plain_at, mut before, mut bad) = (0_u64, 0_u64, 0_usize);
+            let (mut plain_at, mut before, mut bad, mut ended) = (0_u64, 0_u64, 0_usize, false);
             for (n, mark) in marks.iter().enumerate() {
                 let Mark::Block(from) = *mark else { continue };
                 let to = marks.get(n.saturating_add(1)).map_or(segment.bytes.saturating_mul(8), |m| m.bit());
-                if segment.breaks.iter().any(|b| (before..from).contains(&b.saturating_mul(8))) {
+                // A bzip2 block that runs across a break and is whole misses nothing there.
+                if segment.breaks.iter().any(|b| (before..=from).contains(&b.saturating_mul(8))) {
                     text.damage();
                 }
-                before = from;
                 let plain = segment.decode(&*self.source, from, to);
+                before = if plain.is_some() { to } else { from };
+                ended = matches!(marks.get(n.saturating_add(1)), Some(Mark::End(_))) && plain.is_some();
                 let length = plain.as_ref().map_or(0, Vec::len).to_u64();
                 match plain {
                     Some(plain) => text.feed(&plain),
@@ -201,7 +210,7 @@ impl Streams {
                 contents.packed.push(Packed { from, to, plain: plain_at, length });
                 plain_at = plain_at.saturating_add(length);
             }
-            contents.walked = text.finish(segment.open_end || bad > LIMIT_BAD);
+            contents.walked = text.finish((segment.open_end && !ended) || bad > LIMIT_BAD);
             contents
         })
     }
@@ -290,10 +299,75 @@ impl Streams {
         Some(plain)
     }
 
+    /// The first index behind all ranges.
+    pub(super) fn end(&self) -> u64 {
+        self.streams.iter().flatten().map(|s| self.contents(s).walked.end()).max().unwrap_or(0)
+    }
+
     /// All pieces of all streams.
     pub(super) fn all(&self) -> Vec<Piece> {
         let certain = self.streams.iter().flatten().flat_map(|s| self.contents(s).walked.pieces.iter().copied());
         certain.chain(self.together().behind.iter().map(|(_, p)| *p)).collect()
+    }
+}
+
+/// Streams of bzip2: a bzip2 block that runs into the block from another one, or out of it, has a checksum.
+pub(super) struct Joints<'s> {
+    source: &'s dyn ReadAt,
+    left: Cell<u64>,
+}
+
+impl<'s> Joints<'s> {
+    pub(super) fn new(source: &'s dyn ReadAt) -> Self {
+        Self { source, left: Cell::new(LIMIT_TRIED) }
+    }
+}
+
+impl Judge for Joints<'_> {
+    fn fit(&self, before: &[Block], block: Block, behind: &[Block]) -> Fit {
+        let mut parts = VecDeque::from([block]);
+        let starts = |b: &Block| exact(self.source, b.at, 4).is_some_and(|h| h.starts_with(b"BZh"));
+        let (mut from, mut length) = (0_u64, 0_u64);
+        for b in before.iter().rev().take_while(|_| !starts(&block)) {
+            parts.push_front(*b);
+            from = from.saturating_add(u64::from(b.length));
+            if from >= LIMIT_PACKED || starts(b) {
+                break;
+            }
+        }
+        for b in behind {
+            length = length.saturating_add(u64::from(b.length));
+            if length >= LIMIT_PACKED || starts(b) {
+                break;
+            }
+            parts.push_back(*b);
+        }
+        let to = from.saturating_add(u64::from(block.length));
+        let mut segment = Segment::new(b'9');
+        for b in parts {
+            segment.push(b);
+        }
+        let Some(left) = self.left.get().checked_sub(segment.bytes.saturating_mul(2)) else { return Fit::No };
+        self.left.set(left);
+        let marks = segment.marks(self.source, usize::MAX);
+        let mut joined = false;
+        for pair in marks.windows(2) {
+            let [Mark::Block(first), end] = *pair else { continue };
+            let across =
+                |byte: u64| (first..end.bit()).contains(&byte.saturating_mul(8)) && first < byte.saturating_mul(8);
+            if across(from) || across(to) {
+                if segment.decode(self.source, first, end.bit()).is_none() {
+                    return Fit::No;
+                }
+                joined = true;
+            }
+        }
+        let whole = |mark: Option<&Mark>| matches!(mark, Some(Mark::End(_)));
+        match joined {
+            true => Fit::Here,
+            false if starts(&block) && whole(marks.last()) => Fit::Alone,
+            false => Fit::No,
+        }
     }
 }
 
@@ -338,7 +412,7 @@ impl Text {
         } else if let Some(since) = self.lost {
             self.behind(since, self.at.saturating_add(self.rest.len().to_u64()));
         }
-        self.ranges.finish()
+        self.ranges.finish(false)
     }
 
     /// How many bytes from `used` on were understood; `None` when more are needed.

@@ -85,10 +85,10 @@ impl Streams {
                 }
             }
             if indexed.stream.breaks.contains(&segment.blocks.end) {
-                // The end of this segment is not the end of its last range.
-                ranges.damage();
+                // The end of this segment may not be the end of its last range.
+                ranges.doubt();
             }
-            ranges.finish()
+            ranges.finish(segment.blocks.end < indexed.stream.blocks.len())
         })
     }
 
@@ -155,6 +155,11 @@ impl Streams {
         Ok(())
     }
 
+    /// The first index behind all ranges.
+    pub(super) fn end(&self) -> u64 {
+        self.segments().map(|(i, s)| self.walked(i, s).end()).max().unwrap_or(0)
+    }
+
     /// All pieces of all streams.
     pub(super) fn all(&self) -> Vec<Piece> {
         let certain = self.segments().flat_map(|(i, s)| self.walked(i, s).pieces.iter().copied());
@@ -187,6 +192,68 @@ pub(super) fn is_block(bytes: &[u8], page_size: u64) -> bool {
         any = true;
     }
     any
+}
+
+/// How many bytes are whole objects: the pages among them are looked at, too.
+pub(super) fn extent(bytes: &[u8], page_size: u64) -> Option<usize> {
+    let mut objects = Objects::new(bytes, page_size);
+    let mut end = 0;
+    while let Some(object) = objects.next() {
+        match object {
+            Object::Damage => break,
+            Object::Page(at, _) => {
+                let data = bytes.get(at.checked_add(4)?..objects.at)?;
+                if !is_page(data, page_size) {
+                    break;
+                }
+            }
+            Object::Header(..) => {}
+        }
+        end = objects.at;
+    }
+    Some(end).filter(|n| *n > 0)
+}
+
+/// How many bytes one compressed page takes.
+pub(super) fn page_extent(bytes: &[u8], page_size: u64) -> Option<usize> {
+    let (page, used) = lzjb::decompress_some(bytes, page_size.to_usize());
+    (page.len().to_u64() == page_size).then_some(used)
+}
+
+/// Counts of a block's or of several blocks' objects, in order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    /// Pages before the first header.
+    pub lead: u64,
+    /// Pages that the last range still lacks; `None` without a header.
+    pub owed: Option<u64>,
+    /// A range has more or fewer pages than it says, or an object is none.
+    pub wrong: bool,
+    /// Behind all pages of the last range: where the first one begins that is too many.
+    pub surplus: Option<usize>,
+}
+
+impl Counts {
+    pub(super) fn add(&mut self, bytes: &[u8], page_size: u64) {
+        for object in Objects::new(bytes, page_size) {
+            match (object, self.owed) {
+                (Object::Damage, _) => self.wrong = true,
+                (Object::Header(_, pages), owed) => {
+                    self.wrong |= owed.is_some_and(|n| n > 0) || self.surplus.is_some();
+                    self.owed = Some(pages);
+                }
+                (Object::Page(..), None) => self.lead = self.lead.saturating_add(1),
+                (Object::Page(at, _), Some(0)) => self.surplus = self.surplus.or(Some(at)),
+                (Object::Page(..), Some(n)) => self.owed = n.checked_sub(1),
+            }
+        }
+    }
+
+    /// Where page `n` of a block begins that has no header.
+    pub(super) fn place(bytes: &[u8], page_size: u64, n: u64) -> Option<usize> {
+        let object = Objects::new(bytes, page_size).nth(n.to_usize())?;
+        if let Object::Page(at, _) = object { Some(at) } else { None }
+    }
 }
 
 enum Object<'b> {

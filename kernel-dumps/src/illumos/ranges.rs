@@ -48,6 +48,13 @@ pub(super) struct Walked {
     damages: usize,
 }
 
+impl Walked {
+    /// The first index behind all ranges whose headers were met.
+    pub(super) fn end(&self) -> u64 {
+        self.headers.iter().map(|r| r.end).max().unwrap_or(0)
+    }
+}
+
 /// Collects the pieces of a stream from what is met on the way.
 #[derive(Debug)]
 pub(super) struct Ranges {
@@ -83,7 +90,7 @@ impl Ranges {
             self.damage();
             return;
         }
-        self.close(Some(page));
+        self.close(Some(page), true);
         self.range = Some((page, pages, 0));
         self.walked.headers.push(page..page.saturating_add(pages));
     }
@@ -102,8 +109,11 @@ impl Ranges {
                     index = first.saturating_add(*met);
                     *met = met.saturating_add(1);
                 }
-                // More pages than the range has, or none that they could belong to.
-                _ => self.damage(),
+                // More pages than the range has: one of its blocks is none of its own. Or none that they belong to.
+                _ => {
+                    self.forget();
+                    self.damage();
+                }
             }
         }
         let list = if self.broken { &mut self.tail } else { &mut self.walked.pieces };
@@ -125,6 +135,15 @@ impl Ranges {
         self.apart = true;
     }
 
+    /// No page of this range is certain.
+    fn forget(&mut self) {
+        let Some((first, pages, _)) = self.range else { return };
+        let range = first..first.saturating_add(pages);
+        while self.walked.pieces.last().is_some_and(|p| range.contains(&p.page)) {
+            self.walked.pieces.pop();
+        }
+    }
+
     /// A block of one of the streams is missing here, perhaps of this one.
     pub(super) fn doubt(&mut self) {
         if self.broken {
@@ -136,14 +155,19 @@ impl Ranges {
         self.apart = true;
     }
 
-    /// The segment ends here.
-    pub(super) fn finish(mut self) -> Walked {
-        self.close(None);
+    /// The segment ends here; `more` when its stream goes on with another range.
+    pub(super) fn finish(mut self, more: bool) -> Walked {
+        self.close(None, more);
         self.walked.pieces.sort_by_key(|p| p.page);
         self.walked
     }
 
-    fn close(&mut self, next: Option<u64>) {
+    fn close(&mut self, next: Option<u64>, more: bool) {
+        if more && !self.broken && self.range.is_some_and(|(_, pages, met)| met < pages) {
+            // Nobody knows where the missing ones are: one of its blocks is in another stream's list.
+            self.forget();
+            self.walked.damages = self.walked.damages.saturating_add(1);
+        }
         let pieces = std::mem::take(&mut self.tail);
         let range = self.range.take();
         let behind = pieces.iter().fold(0_u64, |sum, p| sum.saturating_add(p.pages));
@@ -185,13 +209,17 @@ pub(super) fn together(walks: &[&Walked], total: Option<u64>) -> Together {
     let mut result = Together::default();
     for (segment, tail) in walks.iter().enumerate().flat_map(|(n, w)| w.tails.iter().map(move |t| (n, t))) {
         let behind = tail.pieces.iter().fold(0_u64, |sum, p| sum.saturating_add(p.pages));
+        // In a stream ranges ascend: only a lost header between its neighbours could be one of this place.
+        let between = |r: &Range<u64>| {
+            tail.range.is_none_or(|(first, ..)| r.end > first) && tail.next.is_none_or(|next| r.start < next)
+        };
         let first = if total.is_none() {
             None
-        } else if missing.is_empty() || (tail.exact && damages == 1) {
+        } else if !missing.iter().any(between) || (tail.exact && damages == 1) {
             let range = tail.range.and_then(|(first, pages, met)| Some((first, pages.checked_sub(behind)?, met)));
             range.filter(|(_, skip, met)| skip >= met).map(|(first, skip, _)| first.saturating_add(skip))
         } else {
-            let before = |r: &&Range<u64>| tail.next.map_or(missing.len() == 1, |n| r.end <= n);
+            let before = |r: &&Range<u64>| tail.next.is_none_or(|n| r.end <= n);
             let last = missing.iter().rev().find(before).filter(|_| damages == 1);
             last.and_then(|r| r.end.checked_sub(behind).filter(|first| *first >= r.start))
         };
@@ -253,7 +281,7 @@ mod tests {
         (0..5).for_each(|n| r.page(1, n));
         r.header(10, 2);
         (0..2).for_each(|n| r.page(2, n));
-        let walked = r.finish();
+        let walked = r.finish(false);
         assert_eq!(spans(&walked.pieces), [(0, 3), (10, 2)]);
         assert_eq!(find(&walked.pieces, 11).map(|p| p.page), Some(10));
         assert_eq!(find(&walked.pieces, 4), None);
@@ -270,7 +298,7 @@ mod tests {
         (0..5).for_each(|n| r.page(1, n));
         r.header(20, 10);
         (0..10).for_each(|n| r.page(2, n));
-        let walked = r.finish();
+        let walked = r.finish(false);
         assert_eq!(behind(&walked, 30), [(15, 5)]);
         // With another damaged place nobody knows where the header was lost.
         let other = Walked { damages: 1, ..Walked::default() };
@@ -289,7 +317,7 @@ mod tests {
         r.page(0, 0);
         r.damage();
         (0..4).for_each(|n| r.page(1, n));
-        let walked = r.finish();
+        let walked = r.finish(false);
         assert_eq!(spans(&walked.pieces), [(0, 1)]);
         // More pages behind the damage than the range has.
         assert!(behind(&walked, 4).is_empty());
@@ -300,6 +328,6 @@ mod tests {
         let mut r = Ranges::new(100, 10);
         r.header(0, 10);
         r.header(5, 10);
-        assert_eq!(together(&[&r.finish()], Some(20)).contested.first(), Some(&(5..10)));
+        assert_eq!(together(&[&r.finish(false)], Some(20)).contested.first(), Some(&(5..10)));
     }
 }

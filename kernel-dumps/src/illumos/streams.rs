@@ -1,10 +1,11 @@
 //! The compressed pages of a dump by their index, whichever way they were compressed.
 
-use super::chain::{self, Block, Bounds, Chain, Gap, Run};
+use super::chain::{self, Bounds, Chain, Gap, Run};
+use super::contents::Contents;
 use super::dumphdr::DataHeader;
 use super::ranges::{self, Piece};
 use super::window::Window;
-use super::{pbzip2, plzjb};
+use super::{pbzip2, plzjb, settle};
 use crate::source::{ReadAt, exact};
 use evidence::{Absent, Doubt, ToUsize};
 use std::ops::Range;
@@ -83,20 +84,13 @@ impl Streamed {
             streams: header.map_or(MOST_STREAMS, |h| u64::from(h.streams)),
             end: section.end,
             expected_end: stated.filter(|e| *e <= section.end).map(|e| e.saturating_sub(section.page_size)),
+            pages: if section.complete { section.total } else { 0 },
         };
-        let check = |tag: u16, block: Block| {
-            let Some(bytes) = exact(&*source, block.at, block.length.to_usize()) else { return false };
-            match (tag, header.map(|h| h.level)) {
-                (0, _) => plzjb::is_page(&bytes, section.page_size),
-                // Nothing in the middle of a bzip2 stream can be checked, but its blocks are long, and all full but the last.
-                (_, Some(2)) => {
-                    u64::from(block.length).saturating_mul(2) >= header.map_or(0, |h| u64::from(h.maxcsize))
-                }
-                _ => plzjb::is_block(&bytes, section.page_size),
-            }
-        };
+        let level = header.map(|h| h.level);
+        let (page_size, longest, end) = (section.page_size, bounds.longest, section.end);
+        let contents = Contents { source: &*source, page_size, level, longest, end };
         let mut window = Window::new(&*source);
-        let chain = chain::walk(&mut window, section.start, &bounds, &check);
+        let chain = chain::walk(&mut window, section.start, &bounds, &contents);
         drop(window);
         let stated = header.map(|h| match h.level {
             1 => Mode::ParallelLzjb,
@@ -113,11 +107,18 @@ impl Streamed {
             doubts.push(Doubt::new("dump-header", why));
         }
         let longest = header.map_or(LONGEST_RANGE, |h| u64::from(h.maxrange)).max(1);
-        let Chain { runs, streams, gaps, ended, blocks, .. } = chain;
-        let list = streams.into_values().collect();
-        // Pages of tag 0 follow those of the streams; behind damage their number is not certain.
+        let Chain { mut runs, streams, mut gaps, ended, blocks, .. } = chain;
+        let (list, serial) = match mode {
+            Mode::Serial => (Vec::new(), None),
+            Mode::ParallelLzjb => settle::settle(streams, &mut gaps, &settle::Lzjb::new(&*source, section.page_size)),
+            Mode::ParallelBzip2 => settle::settle(streams, &mut gaps, &pbzip2::Joints::new(&*source)),
+        };
+        if let Some(run) = serial.and_then(|at| chain::run(&mut Window::new(&*source), at, &bounds)) {
+            runs.push(run);
+        }
+        // Pages of tag 0 follow those of the streams; their number is certain when no damage may hide some.
         let serial = runs.iter().fold(0_u64, |sum, r| sum.saturating_add(r.pages));
-        let certain = section.complete && (serial == 0 || gaps.is_empty());
+        let certain = section.complete && !runs.iter().any(|r| r.resumed) && (ended || gaps.is_empty());
         let covered = section.total.checked_sub(serial).filter(|_| certain);
         let streams = match mode {
             Mode::Serial => Streams::None,
@@ -136,41 +137,63 @@ impl Streamed {
     }
 
     /// Which pages the runs of tag 0 are: from the start when nothing comes before them, to the end of the dump when
-    /// the end mark follows and all pages were written.
+    /// the end mark follows and all pages were written. Where the pages lost are as many as the damaged places, each
+    /// place lost one.
     fn place_runs(&mut self, section: &Section) {
         let serial = matches!(self.streams, Streams::None);
-        let count = self.runs.len();
-        let broken = !self.gaps.is_empty();
-        // Whether damage lies before the first run is seen from where the first gap begins.
-        let begins = self.gaps.first().is_none_or(|g| g.range.start > section.start);
-        if serial
-            && begins
-            && let Some(first) = self.runs.first_mut()
-        {
-            first.first = Some(0);
-        }
-        let Some(last) = self.runs.last_mut() else { return };
-        if (serial && count == 1 && begins) || !self.ended {
-            return;
-        }
-        if !serial && last.resumed {
-            // Pages inside of a lost block look like blocks of their own.
-            return;
-        }
-        if section.complete {
-            last.first = section.total.checked_sub(last.pages);
-        } else if !serial && !broken {
-            let end = self.pieces().iter().map(|p| p.page.saturating_add(p.pages)).max().unwrap_or(0);
-            if let Some(last) = self.runs.last_mut() {
-                last.first = Some(end);
+        let begins = if serial {
+            self.runs.first().filter(|r| !r.resumed).map(|_| 0)
+        } else if section.complete && self.gaps.is_empty() {
+            None
+        } else {
+            // Behind the last page of the streams, if none of their headers is missing.
+            let start = self.runs.first().filter(|r| !r.resumed).and_then(Run::start);
+            let whole = start.is_some_and(|at| self.gaps.iter().all(|g| g.range.start >= at || g.accounted()));
+            whole.then(|| self.pieces_end())
+        };
+        let lost = section.total.checked_sub(self.runs.iter().fold(0, |sum: u64, r| sum.saturating_add(r.pages)));
+        let resumed = self.runs.iter().filter(|r| r.resumed).count();
+        let single = serial && section.complete && self.ended && lost == u64::try_from(resumed).ok();
+        let mut next = begins.or_else(|| single.then_some(0));
+        for run in &mut self.runs {
+            if run.resumed {
+                next = next.filter(|_| single).and_then(|n| n.checked_add(1));
             }
+            run.first = next;
+            next = next.and_then(|n| n.checked_add(run.pages));
+        }
+        if !self.ended || !section.complete || next.is_some() {
+            // A dump without a hole in its chain may still be shorter than its table of pages.
+            if next.is_some_and(|n| n > section.total) {
+                self.runs.iter_mut().for_each(|r| r.first = None);
+            }
+            return;
+        }
+        // Pages inside of a lost block of a stream look like blocks of their own. In the last block they are pages of
+        // the last range, whose header, if it is known, says where the pages of streams end.
+        if !serial && self.runs.first().is_some_and(|r| r.resumed) {
+            let least = self.pieces_end();
+            self.runs.iter_mut().for_each(|r| r.least = least);
         }
         // Runs that would claim a page twice are placed wrongly, one of them or both.
-        if serial
-            && let [first, .., last] = self.runs.as_mut_slice()
-            && last.first.is_some_and(|l| first.first.is_some_and(|f| f.saturating_add(first.pages) > l))
-        {
-            last.first = None;
+        let reach = self.runs.iter().filter_map(|r| r.first?.checked_add(r.pages)).max().unwrap_or(0);
+        let mut end = Some(section.total);
+        for run in self.runs.iter_mut().rev() {
+            let first = end.and_then(|e| e.checked_sub(run.pages)).filter(|first| *first >= reach);
+            if first.is_none() || run.first.is_some() {
+                return;
+            }
+            run.first = first;
+            end = first.filter(|_| !run.resumed);
+        }
+    }
+
+    /// The first index behind all ranges of the streams.
+    fn pieces_end(&self) -> u64 {
+        match &self.streams {
+            Streams::None => 0,
+            Streams::Lzjb(s) => s.end(),
+            Streams::Bzip2(s) => s.end(),
         }
     }
 
@@ -185,12 +208,15 @@ impl Streamed {
     /// The page of this index, and whatever comes with it at no cost.
     pub(super) fn pages(&self, page: u64, each: &mut dyn FnMut(u64, Result<Vec<u8>, Absent>)) {
         for run in &self.runs {
-            let Some(n) = run.first.and_then(|first| page.checked_sub(first)).filter(|n| *n < run.pages) else {
+            let Some(n) =
+                run.first.and_then(|first| page.checked_sub(first)).filter(|n| *n < run.pages && page >= run.least)
+            else {
                 continue;
             };
             let block = run.locate(n, &mut Window::new(&*self.source));
             let bytes = block.and_then(|b| exact(&*self.source, b.at, b.length.to_usize()));
-            each(page, bytes.map_or(Err(Absent::Truncated), |b| plzjb::expand(&b, self.page_size)));
+            let why = if run.measured.is_some() { Absent::Corrupt } else { Absent::Truncated };
+            each(page, bytes.map_or(Err(why), |b| plzjb::expand(&b, self.page_size)));
             return;
         }
         // What the chain lost with the end of the file is cut off; what it lost before is damaged.
@@ -209,7 +235,7 @@ impl Streamed {
     /// Ranges of indices below `total` that no block holds, without looking at the pages themselves.
     pub(super) fn unplaced(&self, total: u64) -> Vec<Range<u64>> {
         let mut held: Vec<Range<u64>> = self.pieces().iter().map(|p| p.page..p.page.saturating_add(p.pages)).collect();
-        held.extend(self.runs.iter().filter_map(|r| Some(r.first?..r.first?.saturating_add(r.pages))));
+        held.extend(self.runs.iter().filter_map(|r| Some(r.first?.max(r.least)..r.first?.saturating_add(r.pages))));
         held.sort_by_key(|r| r.start);
         ranges::uncovered(&held, total)
     }
