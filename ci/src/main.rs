@@ -41,7 +41,7 @@ enum Command {
         #[arg(long)]
         variant: Option<String>,
     },
-    /// The long runs: 200 captures of a busy program, and the same while the collector is killed at random moments.
+    /// The long runs: 200 captures of a busy program, the same while the collector is killed, and damaged files.
     Stress {
         /// Captures of each kind.
         #[arg(long, default_value_t = 200)]

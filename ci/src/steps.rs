@@ -73,7 +73,8 @@ pub fn stress(captures: u32) -> Result<(), String> {
         let mut command = test(package, &["--test", name, "--", "--nocapture"]);
         run(&format!("20,000 flips of each file of {name}"), command.env("POSTFAULT_MUTATIONS", "20000"))?;
     }
-    Ok(())
+    let mut minidumps = test("postfault-cli", &["--test", "minidumps", "--", "damage", "--nocapture"]);
+    run("30,000 damaged minidumps", minidumps.env("POSTFAULT_MUTATIONS", "30000"))
 }
 
 /// The whole comparison with other debuggers, of which the tests make a part.

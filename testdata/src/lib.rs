@@ -9,5 +9,6 @@ pub mod elfcore;
 pub mod fixtures;
 pub mod freebsd;
 pub mod illumos;
+pub mod minidump;
 pub mod victims;
 pub mod workload;

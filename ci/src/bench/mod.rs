@@ -2,6 +2,7 @@
 //!
 //! Figures are ratios: the machine, its load and the versions are printed, and absolute times belong to this run only.
 
+mod minidump;
 mod plot;
 mod sample;
 mod series;
@@ -13,9 +14,22 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::Command;
 
+/// A measurement that can be made alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Part {
+    /// Minidumps beside minidump-stackwalk.
+    Minidump,
+}
+
 /// What to measure.
 #[derive(clap::Args)]
 pub struct Options {
+    /// Only this part.
+    #[arg(value_name = "PART")]
+    part: Option<Part>,
+    /// Where minidump-stackwalk is, if not in PATH.
+    #[arg(long, value_name = "FILE")]
+    stackwalk: Option<PathBuf>,
     /// Counted runs of each command.
     #[arg(long, default_value_t = 5)]
     runs: usize,
@@ -50,11 +64,16 @@ pub fn run(options: &Options) -> Result<(), String> {
         }
     };
     println!("{}", machine());
+    let minidumps = || minidump::measure(&postfault, options.runs, options.stackwalk.as_deref());
+    if options.part == Some(Part::Minidump) {
+        return minidumps();
+    }
     let mut failed = Vec::new();
     failed.extend(series::measure(&postfault, options.runs, &options.threads, &options.segments, options.big).err());
     if !options.page_only {
         failed.extend(sizes::measure(&postfault, options.resident).err());
         failed.extend(traces::measure(&postfault, options.runs).err());
+        failed.extend(minidumps().err());
     }
     if failed.is_empty() { Ok(()) } else { Err(failed.join("; ")) }
 }

@@ -1,6 +1,6 @@
 //! Real dumps, cut, overwritten and with their numbers changed: no panic, no endless loop, no memory without bound.
 //!
-//! `POSTFAULT_MUTATIONS` is how many (600), `POSTFAULT_SEED` which slice of the endless sequence (0).
+//! `POSTFAULT_MUTATIONS` is how many (3000), `POSTFAULT_SEED` which slice of the endless sequence (0).
 
 use crate::support::dumps;
 use capture::{Plan, capture};
@@ -87,7 +87,7 @@ fn damaged_dumps_are_read_as_far_as_they_go() {
     if originals.is_empty() {
         return;
     }
-    let (count, seed) = (number("POSTFAULT_MUTATIONS", 600), number("POSTFAULT_SEED", 0));
+    let (count, seed) = (number("POSTFAULT_MUTATIONS", 3000), number("POSTFAULT_SEED", 0));
     let (mut opened, mut framed) = (0, 0);
     let mut peak = peak_kilobytes();
     for n in 0..count {
