@@ -62,11 +62,12 @@ fn export(source: &Path) -> (tempfile::TempDir, Snapshot, PathBuf) {
     (folder, snapshot, dump)
 }
 
-fn check(source: &Path, signal: Option<u64>, has_memory: bool) {
+fn check(source: &Path, signal: Option<u64>) {
     let (folder, snapshot, dump) = export(source);
     let Some(tool) = lldb() else { return };
     let extents: Vec<_> = snapshot.memory.iter().filter(|m| m.space == 0 && !m.bytes.is_empty()).collect();
-    assert_eq!(!extents.is_empty(), has_memory);
+    assert!(!extents.is_empty(), "there is memory to compare");
+    assert!(!snapshot.modules.is_empty(), "there are modules to compare");
     let asked: Vec<(u64, usize)> = extents.iter().map(|m| (m.address, m.bytes.len().min(1 << 16))).collect();
     let text: String = asked.iter().map(|(at, size)| format!("{at} {size}\n")).collect();
     let (script, list, out) = (folder.path().join("s.py"), folder.path().join("asked"), folder.path().join("out"));
@@ -143,24 +144,74 @@ fn check(source: &Path, signal: Option<u64>, has_memory: bool) {
     );
 }
 
+/// A core of a fixture with some of its bytes replaced, and made as long as its headers say it was.
+fn mended(name: &str, length: u64, pieces: &[(u64, &[u8])]) -> Option<tempfile::NamedTempFile> {
+    use std::os::unix::fs::FileExt as _;
+    let core = fixture(name)?;
+    let copy = tempfile::NamedTempFile::new().unwrap();
+    std::io::copy(&mut std::fs::File::open(core).unwrap(), &mut copy.as_file()).unwrap();
+    let file = copy.as_file();
+    file.set_len(length.max(file.metadata().unwrap().len())).unwrap();
+    for (at, bytes) in pieces {
+        file.write_all_at(bytes, *at).unwrap();
+    }
+    Some(copy)
+}
+
 #[test]
 fn a_linux_program() {
     if let Some(core) = common::core("null_deref", "gcc-O0") {
-        check(&core, Some(11), true);
+        check(&core, Some(11));
     }
 }
 
+/// The fixture ends behind its notes, and its program had loaded numbers into all registers, the stack pointer among
+/// them. It gets its memory back as zeros, and a stack pointer into the stack, with numbers on the stack.
 #[test]
 fn a_freebsd_core() {
-    if let Some(core) = fixture("freebsd/core/x86-64-freebsd.core") {
-        // The fixture holds registers and no memory that a snapshot keeps.
-        check(&core, Some(11), false);
-    }
+    /// Where `NT_PRSTATUS` keeps rsp, and what the program had put there.
+    const RSP: u64 = 0x798;
+    /// The segment of the stack: file offset, address, and the file's end behind the last segment.
+    const STACK: (u64, u64) = (0x8a_1000, 0x7fff_fffd_e000);
+    const END: u64 = 0x8c_2000;
+    const DEPTH: u64 = 0x1_f000;
+    let Some(original) = fixture("freebsd/core/x86-64-freebsd.core") else { return };
+    let original = std::fs::read(original).unwrap();
+    assert_eq!(original[RSP as usize..][..8], 0x2b2a_2928_2726_2524_u64.to_le_bytes());
+    let sp = (STACK.1 + DEPTH).to_le_bytes();
+    let stack: Vec<u8> = (0..0x1000_u32).map(|n| (n * 7 % 251) as u8).collect();
+    let core = mended("freebsd/core/x86-64-freebsd.core", END, &[(RSP, &sp), (STACK.0 + DEPTH, &stack)]).unwrap();
+    check(core.path(), Some(11));
 }
 
+/// The fixture's text is zeros, so that it has no module. It gets the headers of an ELF file with a build-id, where its
+/// auxiliary vector says that they are.
 #[test]
 fn an_illumos_core() {
-    if let Some(core) = fixture("illumos/user/core.amd64") {
-        check(&core, Some(11), true);
+    /// The file offset of the text segment, which lies at 0x400000; the program headers at 0x400040, two of them.
+    const TEXT: u64 = 0x3000;
+    let half = |list: &[u16]| list.iter().flat_map(|n| n.to_le_bytes()).collect::<Vec<u8>>();
+    let word = |list: &[u32]| list.iter().flat_map(|n| n.to_le_bytes()).collect::<Vec<u8>>();
+    let wide = |list: &[u64]| list.iter().flat_map(|n| n.to_le_bytes()).collect::<Vec<u8>>();
+    let id: Vec<u8> = (0xa0..0xb4).collect();
+    let header = [
+        b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0".to_vec(),
+        half(&[2, 62]),
+        word(&[1]),
+        wide(&[0x40_0100, 0x40, 0]),
+        word(&[0]),
+        half(&[64, 56, 2, 0, 0, 0]),
+        // PT_LOAD of all, PT_NOTE right behind the program headers.
+        word(&[1, 5]),
+        wide(&[0, 0x40_0000, 0x40_0000, 0x2000, 0x2000, 0x1000]),
+        word(&[4, 4]),
+        wide(&[0xb0, 0x40_00b0, 0x40_00b0, 36, 36, 4]),
+        word(&[4, 20, 3]),
+        b"GNU\0".to_vec(),
+        id,
+    ]
+    .concat();
+    if let Some(core) = mended("illumos/user/core.amd64", 0, &[(TEXT, &header)]) {
+        check(core.path(), Some(11));
     }
 }

@@ -10,6 +10,8 @@ mod synth;
 mod damage;
 #[path = "minidumps/defects.rs"]
 mod defects;
+#[path = "minidumps/exceptions.rs"]
+mod exceptions;
 #[path = "minidumps/frames.rs"]
 mod frames;
 #[path = "minidumps/security.rs"]
