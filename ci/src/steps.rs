@@ -64,6 +64,8 @@ pub fn stress(captures: u32) -> Result<(), String> {
         "stops of a live process",
         &mut test("postfault-platform", &["--test", "live_linux", "--", "stress", "--nocapture", "--test-threads=1"]),
     )?;
+    let mut forms = test("postfault-debuginfo", &["--test", "dwarf", "--", "a_generated", "--nocapture"]);
+    run("every form of a large program's DWARF", forms.env("POSTFAULT_WORKLOAD", "medium"))?;
     run(
         "captures of a busy program",
         &mut test("postfault-cli", &["--test", "busy", "--", "--nocapture", "--test-threads=1"]),

@@ -22,7 +22,8 @@ pub(crate) struct Names {
 
 /// The names of the function at `at`: of itself, or else of what it is an instance or the definition of.
 pub(crate) fn of(dwarf: &Dwarf<'_>, at: Scope) -> Names {
-    let (mut plain, mut linkage, mut here) = (None, None, Some(at));
+    let (mut plain, mut linkage, mut here): (_, Option<String>, _) = (None, None, Some(at));
+    let mut demangled = None;
     let mut named_at = at;
     for _ in 0..LIMIT_ORIGINS {
         let Some(place) = here.take() else { break };
@@ -47,13 +48,16 @@ pub(crate) fn of(dwarf: &Dwarf<'_>, at: Scope) -> Names {
                 _ => {}
             }
         }
-        if linkage.is_some() {
+        // Not every mangled name can be taken apart; what it is an instance of may have a plain one.
+        if demangled.is_none() {
+            demangled = linkage.as_deref().and_then(demangle::demangle);
+        }
+        if linkage.is_some() && (demangled.is_some() || plain.is_some()) {
             break;
         }
         let next: Option<AttributeValue<_>> = origin.or(specification);
         here = next.and_then(|value| dwarf.follow(place.unit, value));
     }
-    let demangled = linkage.as_deref().and_then(demangle::demangle);
     let function = demangled.or_else(|| plain.map(|name| qualified(dwarf, at.unit, named_at, name)));
     // A linkage name that is not mangled is the symbol's name, and as good as a plain one.
     let function = function.or_else(|| linkage.clone());

@@ -1,10 +1,11 @@
 //! Whatever index a file has, complete, partial, wrong or none, an address means the same.
 
-use crate::peers::{assert_same, ours, ours_with, sample};
+use crate::peers::{assert_same, gdb, ours, ours_with, renamed, sample, without_templates};
 use debuginfo::{Cache, Locator};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use testdata::victims;
+use testdata::workload::{self, Size};
 
 fn run(folder: &Path, tool: &str, args: &[&str]) -> bool {
     let run = Command::new(tool).args(args).current_dir(folder).output();
@@ -79,6 +80,46 @@ fn every_index_and_none_give_the_same_answers() {
         if run(folder.path(), "objcopy", &[&format!("--compress-debug-sections={how}"), how]) {
             assert_same(how, &pcs, &expected, &ours(&packed, &pcs));
         }
+    }
+}
+
+/// Addresses of a generated program in every form, with and without the cache, are what gdb says of the plain one.
+/// `POSTFAULT_WORKLOAD=medium` takes a thousand of the program of fourteen times the size.
+#[test]
+fn a_generated_program_means_the_same_in_every_form() {
+    let (size, count) = match std::env::var("POSTFAULT_WORKLOAD").as_deref() {
+        Ok("medium") => (Size::Medium, 1000),
+        _ => (Size::Small, 250),
+    };
+    let program = workload::build(size, &[]).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let pcs = sample(&program, count);
+    let bare = |frames| renamed(frames, |name| without_templates(name).replace("&&", ""));
+    let told = bare(gdb(&program, &pcs));
+    let known = told.iter().filter(|frames| !frames.is_empty()).count();
+    assert!(known * 10 > pcs.len() * 9, "gdb knows {known} of {}", pcs.len());
+    let check = |form: &str, packed: &Path| {
+        assert_same(form, &pcs, &told, &bare(ours(packed, &pcs)));
+        let home = folder.path().join(format!("cache of {form}"));
+        let locator = Locator { index: Some(Cache { smallest: 0, ..Cache::new(&home) }), ..Locator::default() };
+        for look in ["first", "second"] {
+            assert_same(&format!("{form}, {look} look"), &pcs, &told, &bare(ours_with(packed, &pcs, &locator)));
+        }
+        println!("{form}: {} addresses", pcs.len());
+    };
+    check("as it is", &program);
+    for (form, tool, arguments) in [
+        ("none", "objcopy", &["-R", ".debug_aranges"][..]),
+        ("zlib", "objcopy", &["--compress-debug-sections=zlib"]),
+        ("zstd", "objcopy", &["--compress-debug-sections=zstd"]),
+        ("gdb-index", "gdb-add-index", &[]),
+        ("debug-names", "gdb-add-index", &["-dwarf-5"]),
+    ] {
+        let packed = copy(&program, folder.path(), form);
+        if run(folder.path(), tool, &[arguments, &[form]].concat()) {
+            check(form, &packed);
+        }
+        std::fs::remove_file(&packed).unwrap();
     }
 }
 
