@@ -78,12 +78,15 @@ impl ReadAt for Vec<u8> {
     }
 }
 
+/// What may be allocated whatever the source holds: headers and tables of a small dump lie partly in holes.
+const ALWAYS: u64 = 1 << 20;
+
 /// Exactly `length` bytes at `offset`, or `None` when the source ends before (or fails).
 pub(crate) fn exact(source: &dyn ReadAt, offset: u64, length: usize) -> Option<Vec<u8>> {
     // Nothing is allocated for a length that the source cannot have.
     let length_u64 = evidence::ToU64::to_u64(length);
     let end = offset.checked_add(length_u64)?;
-    if end > source.size() || length_u64 > source.stored() {
+    if end > source.size() || length_u64 > source.stored().max(ALWAYS) {
         return None;
     }
     let mut bytes = vec![0; length];

@@ -162,6 +162,27 @@ fn vmcoreinfo_is_found_in_memory() {
     assert_eq!(read(&dump, at, 512), read(&truth, at, 512));
 }
 
+/// Found by fuzzing: a program header of gigabytes over the hole of a flattened file is not searched page by page.
+#[test]
+fn a_hole_is_not_searched() {
+    let piece = |offset: u64, data: &[u8]| [&offset.to_be_bytes(), &(data.len() as u64).to_be_bytes(), data].concat();
+    let mut elf = b"\x7fELF\x02\x01\x01".to_vec();
+    elf.resize(16, 0);
+    elf.extend([4, 0, 62, 0, 1, 0, 0, 0]);
+    elf.extend([0_u64, 64, 0].map(u64::to_le_bytes).concat());
+    elf.extend([0, 0, 0, 0, 64, 0, 56, 0, 1, 0, 64, 0, 0, 0, 0, 0]);
+    elf.extend(1_u64.to_le_bytes());
+    elf.extend([4096_u64, 0, 0, 1 << 48, 1 << 48, 0].map(u64::to_le_bytes).concat());
+    let mut file = b"makedumpfile\0\0\0\0\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\x01".to_vec();
+    file.resize(4096, 0);
+    file.extend(piece(0, &elf));
+    file.extend(piece(1 << 50, b"x"));
+    file.extend([0xff; 16]);
+    let dump = LinuxDump::from_source(Path::new("x"), Box::new(file)).unwrap();
+    let doubts = &dump.gaps().doubts;
+    assert!(doubts.iter().any(|d| d.why.contains("searched for in 6 pages only")), "{doubts:?}");
+}
+
 /// The pages `range` of a dump as one of the files of `makedumpfile --split`: all of the bitmaps, some descriptors.
 fn part(whole: &[u8], range: std::ops::Range<u64>) -> Vec<u8> {
     let block = |at: usize| u32::from_le_bytes(whole[at..at + 4].try_into().unwrap()) as usize * 4096;

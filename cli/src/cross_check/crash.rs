@@ -34,15 +34,18 @@ pub fn backtraces(input: &Input) -> Result<PeerReport, PeerError> {
 #[must_use]
 pub fn parse(text: &str) -> Facts {
     let mut facts = Facts::default();
-    let mut in_log = false;
+    // How far lines of the log are indented by their times.
+    let mut indent = None;
     for line in text.lines() {
         if let Some((time_us, text)) = log_line(line) {
-            in_log = true;
+            indent = Some(line.len().saturating_sub(text.len()));
             facts.record(Some(time_us), text);
             continue;
         }
-        if in_log {
-            // A record of several lines.
+        if let Some(indent) = indent {
+            // A record of several lines: its others begin below the first one's text.
+            let (spaces, rest) = line.split_at_checked(indent).unwrap_or(("", line));
+            let line = if spaces.trim().is_empty() { rest } else { line };
             if let Some(time_us) = facts.log.last().map(|l| l.time_us) {
                 facts.record(time_us, line);
             }
@@ -96,7 +99,8 @@ COMMAND: \"sh\"
   STATE: TASK_RUNNING (PANIC)
 [    0.000000] Linux version 6.1
 [    5.300332] one
-two
+                 two
+
 ";
 
     #[test]
@@ -107,7 +111,15 @@ two
             [("crashed cpu", "0"), ("crashed name", "sh"), ("crashed pid", "117"), ("panic", "Fatal exception")];
         assert_eq!(said, expected);
         let log: Vec<_> = facts.log.iter().map(|l| (l.time_us, l.text.as_str())).collect();
-        assert_eq!(log, [(Some(0), "Linux version 6.1"), (Some(5_300_332), "one"), (Some(5_300_332), "two")]);
+        assert_eq!(
+            log,
+            [
+                (Some(0), "Linux version 6.1"),
+                (Some(5_300_332), "one"),
+                (Some(5_300_332), "  two"),
+                (Some(5_300_332), "")
+            ]
+        );
     }
 
     #[test]

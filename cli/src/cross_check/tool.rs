@@ -114,12 +114,12 @@ pub(super) fn program(peer: Peer) -> String {
     }
 }
 
-/// The first line of `PROGRAM --version`.
+/// The first line of `PROGRAM --version` that says something.
 pub(super) fn version(peer: Peer, scratch: &Path) -> Result<String, PeerError> {
     let mut command = Command::new(program(peer));
     command.arg("--version");
     let output = run(peer, command, scratch, None, Duration::from_secs(60))?;
-    Ok(output.stdout.lines().next().unwrap_or("unknown version").trim().to_string())
+    Ok(output.stdout.lines().find(|l| !l.trim().is_empty()).unwrap_or("unknown version").trim().to_string())
 }
 
 /// A folder for one run.

@@ -59,6 +59,7 @@ impl LinuxDump {
     pub fn from_source(path: &Path, source: Box<dyn ReadAt>) -> Result<Self, Error> {
         let mut doubts = Vec::new();
         let (source, kind) = unflattened(source, &mut doubts);
+        let stored = source.stored();
         match kind {
             Some(Kind::Kdump) => {
                 let mut dump = Kdump::open(path, source)?;
@@ -71,7 +72,7 @@ impl LinuxDump {
                 let gaps = Gaps { truncated_at: dump.truncated_at, filtered_bytes: 0, doubts };
                 let (notes, info) = (std::mem::take(&mut dump.notes), std::mem::take(&mut dump.vmcoreinfo));
                 let x86_64 = dump.machine.is_empty() || dump.machine == "x86_64";
-                Ok(Self::assemble(Box::new(dump), &notes, &info, x86_64, gaps))
+                Ok(Self::assemble(Box::new(dump), &notes, &info, x86_64, stored, gaps))
             }
             Some(Kind::Elf) => {
                 let mut dump = ElfDump::open(path, source)?;
@@ -79,7 +80,7 @@ impl LinuxDump {
                 let gaps = Gaps { truncated_at: dump.truncated_at, filtered_bytes: 0, doubts };
                 let notes = std::mem::take(&mut dump.notes);
                 let x86_64 = dump.machine == 62;
-                Ok(Self::assemble(Box::new(dump), &notes, &[], x86_64, gaps))
+                Ok(Self::assemble(Box::new(dump), &notes, &[], x86_64, stored, gaps))
             }
             Some(Kind::Illumos) => {
                 Err(Error::Unsupported { path: path.to_owned(), what: "an illumos dump, not a Linux one".to_owned() })
@@ -103,13 +104,14 @@ impl LinuxDump {
     /// # Errors
     /// As [`LinuxDump::open`]; also when the files are not parts of one dump, each with its own pages.
     pub fn from_parts(named: Vec<(PathBuf, Box<dyn ReadAt>)>) -> Result<Self, Error> {
-        let (mut doubts, mut parts, mut truncated_at) = (Vec::new(), Vec::new(), None);
+        let (mut doubts, mut parts, mut truncated_at, mut stored) = (Vec::new(), Vec::new(), None, 0_u64);
         for (path, source) in named {
             let (source, kind) = unflattened(source, &mut doubts);
             if kind != Some(Kind::Kdump) {
                 let what = "no compressed kdump, which parts of a dump are".to_owned();
                 return Err(Error::Unsupported { path, what });
             }
+            stored = stored.saturating_add(source.stored());
             let mut part = Kdump::open(&path, source)?;
             doubts.append(&mut part.doubts);
             truncated_at = truncated_at.or(part.truncated_at);
@@ -123,16 +125,23 @@ impl LinuxDump {
         let x86_64 = first.machine.is_empty() || first.machine == "x86_64";
         let parts = Parts::new(parts, &mut doubts)?;
         let gaps = Gaps { truncated_at, filtered_bytes: 0, doubts };
-        Ok(Self::assemble(Box::new(parts), &notes, &info, x86_64, gaps))
+        Ok(Self::assemble(Box::new(parts), &notes, &info, x86_64, stored, gaps))
     }
 
-    fn assemble(physical: Box<dyn Physical>, notes: &[u8], info: &[u8], x86_64: bool, mut gaps: Gaps) -> Self {
+    fn assemble(
+        physical: Box<dyn Physical>,
+        notes: &[u8],
+        info: &[u8],
+        x86_64: bool,
+        stored: u64,
+        mut gaps: Gaps,
+    ) -> Self {
         let parsed = notes::parse(notes, &mut gaps.doubts);
         let own = parsed.iter().find(|n| &*n.owner == "VMCOREINFO").map(|n| n.body.clone());
         let pages = Arc::new(Pages::new(physical));
         let mut info = VmcoreInfo::parse(if info.is_empty() { own.as_deref().unwrap_or_default() } else { info });
         if info.is_empty() && x86_64 {
-            info = scan::find(&pages, &mut gaps.doubts).unwrap_or_default();
+            info = scan::find(&pages, stored, &mut gaps.doubts).unwrap_or_default();
         }
         if info.is_empty() {
             gaps.doubts

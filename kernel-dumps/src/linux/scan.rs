@@ -10,25 +10,29 @@ use std::sync::Arc;
 
 /// Most pages looked at: 64 GiB of 4 KiB pages, some minutes. The page is allocated at boot, but may lie anywhere.
 const LIMIT_PAGES: u64 = 1 << 24;
+/// A page costs its descriptor in a kdump, and itself in an ELF vmcore: there are no more pages than that, whatever
+/// headers and holes of a few bytes promise.
+const LEAST_COST: u64 = 24;
 /// Most candidates tried: kernels that were here before a kexec, the capture kernel's, and copies in page cache.
 const LIMIT_CANDIDATES: usize = 64;
 /// The note's header: three words, and `VMCOREINFO` padded to 12 bytes.
 const NOTE_HEADER: usize = 24;
 const FIRST_KEY: &[u8] = b"OSRELEASE=";
 
-/// The text of the running kernel: one whose page tables lead from `init_uts_ns` to the release that it states.
-pub(super) fn find(pages: &Arc<Pages>, doubts: &mut Vec<Doubt>) -> Option<VmcoreInfo> {
+/// The text of the running kernel, out of a file of `stored` bytes: one whose page tables lead from `init_uts_ns` to the release that it states.
+pub(super) fn find(pages: &Arc<Pages>, stored: u64, doubts: &mut Vec<Doubt>) -> Option<VmcoreInfo> {
+    let most = LIMIT_PAGES.min(stored.div_ceil(LEAST_COST));
     let (mut looked, mut tried) = (0_u64, 0_usize);
     let size = pages.page_size();
     for extent in pages.extents() {
         let first = extent.range.start.0.checked_div(size).unwrap_or(0);
         let last = extent.range.end.0.div_ceil(size.max(1));
         for number in first..last {
-            looked = looked.saturating_add(1);
-            if looked > LIMIT_PAGES || tried >= LIMIT_CANDIDATES {
+            if looked >= most || tried >= LIMIT_CANDIDATES {
                 doubts.push(Doubt::new("vmcoreinfo", format!("it was searched for in {looked} pages only")));
                 return None;
             }
+            looked = looked.saturating_add(1);
             // Past the cache: these pages are looked at once.
             let Ok(page) = pages.uncached(number) else { continue };
             let Some(text) = candidate(&page) else { continue };
