@@ -19,6 +19,8 @@ use std::process::Command;
 pub enum Part {
     /// Minidumps beside minidump-stackwalk.
     Minidump,
+    /// The snapshot of a large program beside its core.
+    Sizes,
 }
 
 /// What to measure.
@@ -65,8 +67,10 @@ pub fn run(options: &Options) -> Result<(), String> {
     };
     println!("{}", machine());
     let minidumps = || minidump::measure(&postfault, options.runs, options.stackwalk.as_deref());
-    if options.part == Some(Part::Minidump) {
-        return minidumps();
+    match options.part {
+        Some(Part::Minidump) => return minidumps(),
+        Some(Part::Sizes) => return sizes::measure(&postfault, options.resident),
+        None => {}
     }
     let mut failed = Vec::new();
     failed.extend(series::measure(&postfault, options.runs, &options.threads, &options.segments, options.big).err());
