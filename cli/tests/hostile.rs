@@ -36,9 +36,7 @@ fn open(path: &Path) -> Result<elfcore::Core, platform::Error> {
 
 /// Peak resident memory of this process, bytes.
 fn peak() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).unwrap();
-    line.trim().trim_end_matches(" kB").trim().parse::<u64>().unwrap() * 1024
+    testdata::memory::peak_kilobytes() * 1024
 }
 
 #[test]

@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use testdata::freebsd::device::{Record, key_record};
 use testdata::freebsd::minidump::{Machine, Minidump};
 use testdata::freebsd::{Memory, full, textdump};
+use testdata::memory::peak_kilobytes;
 
 /// Kilobytes that this process may ever have in memory.
 const LIMIT_PEAK: u64 = 512 << 10;
@@ -229,13 +230,6 @@ fn encrypted(folder: &Path, all: &mut Vec<Container>) {
         std::fs::write(place.join("key.0"), &record_of_key).unwrap();
         all.push(container(format!("{name} file"), place.join("vmcore_encrypted.0"), secret, 0));
     }
-}
-
-/// The most memory that this process ever had, in kilobytes.
-fn peak_kilobytes() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use testdata::illumos::{Compression, Dump};
+use testdata::memory::peak_kilobytes;
 
 const PAGES: u64 = 16 << 20;
 /// Pages of a range, each in a block of its own.
@@ -108,11 +109,6 @@ fn source() -> Computed {
     Computed { first, last, block, end, calls: Arc::default(), bytes: Arc::default() }
 }
 
-fn peak() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    status.lines().find_map(|l| l.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.trim().parse().ok())
-}
-
 /// The only test of this program, so that what it takes at most is its own.
 #[test]
 fn sixty_four_gigabytes_compressed() {
@@ -132,7 +128,7 @@ fn sixty_four_gigabytes_compressed() {
         assert!(page.iter().all(|b| *b == 0), "page {index}");
     }
     assert_eq!(dump.read_physical(PhysAddr(PAGES << 12), &mut page).0, 0);
-    let peak = peak();
-    println!("{so_far} reads, {opening} bytes for {blocks} blocks; at most {peak:?} kB");
-    assert!(peak.is_none_or(|kb| kb < 200_000), "{peak:?} kB");
+    let peak = peak_kilobytes();
+    println!("{so_far} reads, {opening} bytes for {blocks} blocks; at most {peak} kB");
+    assert!(peak < 200_000, "{peak} kB");
 }

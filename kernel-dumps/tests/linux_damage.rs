@@ -11,6 +11,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use testdata::fixtures::fixture;
+use testdata::memory::peak_kilobytes;
 
 const DUMP: &str = "linux-kernel/tiny/tiny.zstd-d31";
 /// The cache of pages takes 16 MiB, and each dump that is opened has its own until it is dropped.
@@ -140,13 +141,6 @@ fn exercise(file: Damaged) -> usize {
     there
 }
 
-/// The peak of this process's memory so far, KiB (proc(5), `VmHWM`).
-fn peak() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
-}
-
 #[test]
 fn damage_does_no_harm_in_any_container() {
     let Some(file) = fixture(DUMP) else { return };
@@ -154,7 +148,7 @@ fn damage_does_no_harm_in_any_container() {
     let containers = containers(&file);
     // The peak begins anew (proc(5), `clear_refs`): making the containers took more than reading them may.
     std::fs::write("/proc/self/clear_refs", "5").unwrap();
-    let before = peak();
+    let before = peak_kilobytes();
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
     let mut next = |below: u64| {
         state ^= state << 13;
@@ -177,7 +171,7 @@ fn damage_does_no_harm_in_any_container() {
             let list = (0..count).map(|_| (next(tender.end), u8::try_from(next(256)).unwrap())).collect();
             same += u64::from(exercise(damaged(list, size)) == sound);
         }
-        let growth = peak().saturating_sub(before);
+        let growth = peak_kilobytes().saturating_sub(before);
         eprintln!("{name}: {} cuts, {flips} damaged files, {same} as if sound; memory grew by {growth} KiB", cut.len());
         assert!(growth < LIMIT_GROWTH_KIB, "{name}: memory grew by {growth} KiB");
     }

@@ -8,6 +8,7 @@ use platform::elfcore::{self, Core, Options};
 use std::io::{Read as _, Write as _};
 use testdata::elfcore::freebsd::{self, Machine, Truth};
 use testdata::fixtures::fixture;
+use testdata::memory::peak_kilobytes;
 
 /// Kilobytes that this process may ever have in memory.
 const LIMIT_PEAK: u64 = 512 << 10;
@@ -81,12 +82,6 @@ fn whole_threads(core: &Core, truth: &Truth) -> usize {
 /// Where a sequence of bytes ends in a core.
 fn end_of(core: &[u8], what: &[u8]) -> usize {
     core.windows(what.len()).position(|w| w == what).unwrap() + what.len()
-}
-
-fn peak_kilobytes() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
 #[test]

@@ -8,6 +8,7 @@ use debuginfo::Locator;
 use platform::input::{Input, Options};
 use platform::minidump;
 use std::path::Path;
+use testdata::memory::peak_kilobytes;
 
 /// xorshift64*: the same sequence everywhere.
 struct Random(u64);
@@ -69,13 +70,6 @@ fn mutate(bytes: &mut Vec<u8>, random: &mut Random) {
 
 /// Kilobytes that this process may ever have in memory.
 const LIMIT_PEAK: u64 = 512 << 10;
-
-/// The most memory that this process ever had, in kilobytes.
-fn peak_kilobytes() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
-}
 
 #[test]
 fn damaged_dumps_are_read_as_far_as_they_go() {
