@@ -30,6 +30,8 @@ struct Argued {
     variables: &'static [&'static str],
     /// What the peer says begins with this.
     says: &'static str,
+    /// The function that the thread is in.
+    innermost: Option<&'static str>,
     /// A peer that has the frame as we do.
     witness: Option<&'static str>,
     /// Why the peer is wrong.
@@ -45,6 +47,7 @@ const ARGUED: &[Argued] = &[
         reason: "value-differs",
         variables: &["req", "rem"],
         says: "",
+        innermost: None,
         witness: None,
         proof: "live: the kernel writes the time that is left into the argument of a nanosleep() that a debugger \
                 interrupts; gdb looks later. In cores of the same programs they are equal",
@@ -57,6 +60,7 @@ const ARGUED: &[Argued] = &[
         reason: "value-differs",
         variables: &["pd*.rseq_area"],
         says: "",
+        innermost: None,
         witness: None,
         proof: "live: the kernel writes on which CPU a thread runs into its restartable sequences area whenever it has \
                 moved; gdb looks later",
@@ -69,6 +73,7 @@ const ARGUED: &[Argued] = &[
         reason: "value-differs",
         variables: &["seed"],
         says: "",
+        innermost: None,
         witness: None,
         proof: "live: mix() of threads computes the next `seed` without end; gdb looks later. In its cores they are equal",
     },
@@ -80,6 +85,7 @@ const ARGUED: &[Argued] = &[
         reason: "value-differs",
         variables: &["rest", "w", "in", "out"],
         says: "",
+        innermost: None,
         witness: None,
         proof: "live: checksum computes while it is looked at, and these are what it computes with; gdb looks later. In \
                 its cores they are equal",
@@ -92,9 +98,24 @@ const ARGUED: &[Argued] = &[
         reason: "ours-lost-value",
         variables: &["argc", "argv"],
         says: "",
+        innermost: None,
         witness: None,
         proof: "jit: gdb has no call frame information for the code in the anonymous mapping and guesses two frames there \
                 (peer-guessed); the registers that it shows in the frames around them are guesses as well",
+    },
+    Argued {
+        victim: "rust_abort",
+        variant: "*",
+        live: false,
+        peer: "gdb",
+        reason: "ours-lost-value",
+        variables: &[],
+        says: "",
+        innermost: Some("clone3"),
+        witness: None,
+        proof: "rust_abort: glibc ends the call frame information of clone3() before its system call, in which the thread \
+                that makes the other one may be when that one aborts. gdb guesses that registers were kept; where no \
+                rule says so, what its callers have in registers is not known",
     },
     Argued {
         victim: "inlines",
@@ -104,6 +125,7 @@ const ARGUED: &[Argued] = &[
         reason: "value-differs",
         variables: &["i"],
         says: "2",
+        innermost: None,
         witness: None,
         proof: "inlines: `i` of Matrix::at() is 0 in the source; its location is the value on entry to the function that \
                 it was inlined into, and gdb 13 takes it from the caller of the wrong frame. gdb itself shows `i` = 0 in \
@@ -117,6 +139,7 @@ const ARGUED: &[Argued] = &[
         reason: "value-differs",
         variables: &["a", "b"],
         says: "",
+        innermost: None,
         witness: None,
         proof: "optimised: `a` and `b` of both() were inlined into pieces(); their locations are values on entry to \
                 pieces(), and gdb 13 takes them from the caller of the wrong frame. gdb itself shows the same numbers as \
@@ -130,6 +153,7 @@ const ARGUED: &[Argued] = &[
         reason: "ours-extra",
         variables: &[],
         says: "",
+        innermost: None,
         witness: None,
         proof: "no_cfi: only before() calls without_cfi(), which has neither frame pointer nor call frame information; \
                 eu-stack follows the frame pointer of before() and loses it",
@@ -142,6 +166,7 @@ const ARGUED: &[Argued] = &[
         reason: "ours-missing-inline",
         variables: &[],
         says: "0x0 ?",
+        innermost: None,
         witness: None,
         proof: "jump_null: one call of a null pointer is one frame at 0; eu-stack shows it twice and stops. gdb has it \
                 once, and the caller behind it",
@@ -154,6 +179,7 @@ const ARGUED: &[Argued] = &[
         reason: "ours-extra",
         variables: &[],
         says: "",
+        innermost: None,
         witness: Some("gdb"),
         proof: "jump_null: the call pushed its return address, which is in run(); eu-stack follows the frame pointer, \
                 which run() still owns, and loses run(). gdb has it",
@@ -166,6 +192,7 @@ const ARGUED: &[Argued] = &[
         reason: "ours-lost-name",
         variables: &[],
         says: "code",
+        innermost: None,
         witness: None,
         proof: "exec_nonexec: `code` is a variable (STT_OBJECT), into which the program called; no function has that \
                 name",
@@ -178,6 +205,7 @@ const ARGUED: &[Argued] = &[
         reason: "ours-extra",
         variables: &[],
         says: "",
+        innermost: None,
         witness: Some("gdb"),
         proof: "exec_nonexec: the call pushed its return address, which is in enter(); eu-stack follows the frame \
                 pointer, which enter() still owns, and loses enter(). gdb has it",
@@ -190,6 +218,7 @@ const ARGUED: &[Argued] = &[
         reason: "file-differs",
         variables: &[],
         says: "",
+        innermost: None,
         witness: Some("gdb"),
         proof: "eu-stack gives an inlined function of the C++ library the line of the program that it was inlined at; gdb has the line in the library, as we do",
     },
@@ -201,6 +230,7 @@ const ARGUED: &[Argued] = &[
         reason: "ours-extra",
         variables: &[],
         says: "",
+        innermost: None,
         witness: Some("gdb"),
         proof: "eu-stack loses the frames above main() of a live 32-bit process, in the C library that has no symbols \
                 for them; gdb has them, and so has eu-stack in the core of the same process",
@@ -213,6 +243,7 @@ const ARGUED: &[Argued] = &[
         reason: "unavailable",
         variables: &[],
         says: "gdb failed: signal: 11",
+        innermost: None,
         witness: None,
         proof: "gdb 13 dies of a segmentation fault of its own when it reads a DWARF 5 package file of clang's; lldb is \
                 asked about these programs instead",
@@ -256,6 +287,14 @@ fn agrees(document: &serde_json::Value, witness: &str, difference: &serde_json::
                 d["thread"] == difference["thread"] && d["frame"] == difference["frame"] && d["variable"].is_null()
             })
     })
+}
+
+/// The function that a thread of a core is in.
+fn innermost(source: &[String], thread: &serde_json::Value) -> Option<String> {
+    let output = postfault().arg("bt").args(source).args(["--no-variables", "--json"]).output().ok()?;
+    let document: serde_json::Value = serde_json::from_slice(&output.stdout).ok()?;
+    let thread = document["threads"].as_array()?.iter().find(|t| t["id"] == *thread)?;
+    Some(thread["frames"][0]["function"].as_str()?.to_owned())
 }
 
 /// How a victim is looked at.
@@ -348,6 +387,7 @@ fn look(victim: &Victim, variant: &str, way: Way) -> Result<Looked, String> {
             match ARGUED.iter().find(|a| {
                 a.is_about((victim.name, variant, way), name, reason, d["variable"].as_str(), says)
                     && a.witness.is_none_or(|witness| agrees(&document, witness, d))
+                    && a.innermost.is_none_or(|f| innermost(&source, &d["thread"]).as_deref() == Some(f))
             }) {
                 Some(argued) => {
                     looked.proofs.insert(argued.proof);
