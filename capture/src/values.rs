@@ -11,9 +11,13 @@ use snapshot_format::schema;
 use std::collections::HashSet;
 use std::sync::{Arc, PoisonError, RwLock};
 
-/// Frames of one thread whose variables are evaluated, counted from the innermost. Deeper ones belong to recursions,
-/// whose frames look alike.
-const LIMIT_FRAMES: usize = 1024;
+/// Frames of one thread whose variables are evaluated, counted from the innermost: more than recursions that were meant
+/// have. Those of a stack that overflowed look alike.
+const LIMIT_FRAMES: usize = 16_384;
+
+/// Rows of variables of one thread, some 200 bytes each. Deep recursions with large locals reach it; what lies further out
+/// is not evaluated.
+const LIMIT_ROWS: usize = 2_000_000;
 
 /// Threads that are evaluated before their rows are put together: enough to keep many processors busy.
 const THREADS_AT_ONCE: usize = 64;
@@ -107,13 +111,10 @@ fn thread(
     for (index, frame) in w.stack.frames.iter().enumerate() {
         let at = resolved.at(frame.lookup());
         let sources = at.map(|a| a.frames.as_slice()).unwrap_or_default();
-        if index >= LIMIT_FRAMES {
+        if index >= LIMIT_FRAMES || rows.len() >= LIMIT_ROWS {
             doubts.push(Doubt::new(
                 "variables",
-                format!(
-                    "thread {}: variables were evaluated for the innermost {LIMIT_FRAMES} frames only",
-                    w.thread.id.0
-                ),
+                format!("thread {}: variables were evaluated for the innermost {index} frames only", w.thread.id.0),
             ));
             break;
         }

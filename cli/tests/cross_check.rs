@@ -378,8 +378,7 @@ fn look(victim: &Victim, variant: &str, way: Way) -> Result<Looked, String> {
         let mut listed = 0_u64;
         for d in peer["differences"].as_array().into_iter().flatten() {
             let reason = d["reason"].as_str().unwrap_or_default();
-            // What is not the peer's limit is counted; this one is a limit of ours that we announce.
-            if reason.starts_with("peer-") || reason == "ours-limit" {
+            if reason.starts_with("peer-") {
                 continue;
             }
             listed += 1;

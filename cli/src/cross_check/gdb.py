@@ -17,7 +17,9 @@ LIMIT_POINTERS = 2
 LIMIT_ELEMENTS = 80
 LIMIT_STRING = 1100
 LIMIT_NODES = 20000
-LIMIT_FRAMES = 1100
+LIMIT_FRAMES = 12000
+# gdb asks every frame in between for a register that calls need not keep.
+LIMIT_STALE = 1100
 LIMIT_CODE = 1 << 16
 
 NUMBERS = (gdb.TYPE_CODE_INT, gdb.TYPE_CODE_CHAR, gdb.TYPE_CODE_BOOL, gdb.TYPE_CODE_ENUM)
@@ -449,9 +451,10 @@ def frame_entry(frame, context, number):
         # The bounds of arrays of variable length are computed in the selected frame, whatever frame is asked.
         frame.select()
         entry["variables"] = variables_of(frame)
-        stale = context.stale(frame)
-        if entry["variables"]:
-            entry["stale"] = stale
+        if number < LIMIT_STALE:
+            stale = context.stale(frame)
+            if entry["variables"]:
+                entry["stale"] = stale
     return entry
 
 

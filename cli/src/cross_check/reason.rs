@@ -87,7 +87,7 @@ pub enum Reason {
     PeerAbstractVariable,
     /// gdb lists a variable that it has no value of, and we do not list it.
     OursUnlisted,
-    /// We evaluate variables of the innermost 1,024 frames of a thread only, and say so; the peer has no such limit.
+    /// We evaluate variables up to limits of frames, rows, depth and elements, and say so; the peer went further.
     OursLimit,
     /// The variable was in a register that a called function need not keep, and no rule recovers it. gdb shows what is in
     /// the register now: its value is that of such a register in the innermost frame, which gdb gives as the register's
