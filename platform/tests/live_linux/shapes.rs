@@ -164,27 +164,95 @@ fn refusals_say_why() {
     dead.wait().unwrap();
 }
 
+/// What attaching says when user 65534 tries it.
+fn refusal_to_nobody(pid: u64) -> String {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(folder(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let copy = folder().join(format!("collector-of-nobody-{pid}"));
+    std::fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
+    let out = Command::new(&copy)
+        .args(["--exact", "shapes::attach_and_say", "--nocapture"])
+        .env("POSTFAULT_ATTACH", pid.to_string())
+        .current_dir("/")
+        .uid(65534)
+        .gid(65534)
+        .output()
+        .unwrap();
+    String::from_utf8_lossy(&out.stdout).into_owned()
+}
+
 #[test]
 fn another_user_is_told_what_is_needed() {
     if !nix::unistd::geteuid().is_root() {
         println!("skipped: only root can become another user");
         return;
     }
+    let victim = Victim::shape("plain");
+    let said = refusal_to_nobody(victim.pid());
+    assert!(said.contains("runs as user 0") && said.contains("CAP_SYS_PTRACE"), "{said}");
+}
+
+/// A set-user-id program that user 65534 started: that user may not attach, root may, and it runs on either way.
+#[test]
+fn a_set_user_id_program() {
+    if !nix::unistd::geteuid().is_root() {
+        println!("skipped: only root can make one");
+        return;
+    }
     use std::os::unix::fs::PermissionsExt;
     std::fs::set_permissions(folder(), std::fs::Permissions::from_mode(0o755)).unwrap();
-    let copy = folder().join("collector-of-nobody");
-    std::fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
-    let victim = Victim::shape("plain");
-    let out = Command::new(&copy)
-        .args(["--exact", "shapes::attach_and_say", "--nocapture"])
-        .env("POSTFAULT_ATTACH", victim.pid().to_string())
-        .current_dir("/")
-        .uid(65534)
-        .gid(65534)
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&out.stdout).into_owned();
-    assert!(said.contains("runs as user 0") && said.contains("CAP_SYS_PTRACE"), "{said}");
+    let copy = folder().join("set-user-id");
+    std::fs::copy(compile("shapes", &["-mavx2"]).unwrap(), &copy).unwrap();
+    std::fs::set_permissions(&copy, std::fs::Permissions::from_mode(0o4755)).unwrap();
+    let mut victim = Victim::start(Command::new(&copy).arg("plain").uid(65534).gid(65534));
+    victim.line_with("ready");
+    let status = std::fs::read_to_string(format!("/proc/{}/status", victim.pid())).unwrap();
+    if !status.contains("Uid:\t65534\t0\t") {
+        println!("skipped: the file system does not know set-user-id (nosuid)");
+        return;
+    }
+    let said = refusal_to_nobody(victim.pid());
+    assert!(said.contains("runs as user 0 (started by user 65534)"), "{said}");
+    let stop = attach(victim.pid(), &Options::default()).unwrap();
+    assert_eq!(stop.target().threads().len(), 1);
+    let _ = stop.release();
+    eventually("it runs on", || states(victim.pid()) == ("S".into(), false));
+}
+
+/// Its own numbers differ from ours: threads are known by ours throughout, and its program is found.
+#[test]
+fn a_program_of_another_pid_namespace() {
+    if !Command::new("unshare").args(["-p", "-f", "true"]).status().is_ok_and(|s| s.success()) {
+        println!("skipped: no pid namespaces here");
+        return;
+    }
+    let program = compile("shapes", &["-mavx2"]).unwrap();
+    let mut outer = Victim::start(
+        Command::new("unshare").args(["-p", "-f", "--mount-proc", "--kill-child"]).arg(&program).arg("dead-leader"),
+    );
+    outer.line_with("ready");
+    let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", outer.pid())).unwrap();
+    let inner: u64 = children.trim().parse().unwrap();
+    let status = std::fs::read_to_string(format!("/proc/{inner}/status")).unwrap();
+    assert!(status.contains(&format!("NSpid:\t{inner}\t1\n")), "{status}");
+    let stop = attach(inner, &Options::default()).unwrap();
+    let target = stop.shared();
+    let ids: Vec<u64> = target.threads().iter().map(|t| t.id.0).collect();
+    assert!(ids.contains(&inner) && ids.len() == 2, "{ids:?}");
+    let running = target.threads().iter().find(|t| t.id.0 != inner).unwrap();
+    let pc = running.registers.pc().unwrap();
+    let mut code = [0; 2];
+    assert_eq!(target.memory().read(evidence::Addr(pc.0 - 2), &mut code).0, 2);
+    assert_eq!(code, [0x0f, 0x05], "it waits in a system call");
+    assert!(
+        target
+            .identity()
+            .executable
+            .as_deref()
+            .is_some_and(|e| e.ends_with(program.file_name().unwrap().to_str().unwrap()))
+    );
+    let _ = stop.release();
+    eventually("it runs on", || !states(inner).1);
 }
 
 /// Not a test by itself: what the test above runs as another user.

@@ -71,9 +71,15 @@ int main(int argc, char **argv) {
         return 0;
     }
     if (!strcmp(shape, "handler")) {
+        /* Only sigsuspend() takes the signal: between a look at `handled` and pause() it would be lost. */
+        sigset_t blocked, none;
+        sigemptyset(&none);
+        sigemptyset(&blocked);
+        sigaddset(&blocked, SIGUSR1);
+        sigprocmask(SIG_BLOCK, &blocked, NULL);
         signal(SIGUSR1, on_signal);
         ready();
-        for (;;) { pause(); if (handled) { printf("handled %d\n", handled); fflush(stdout); handled = 0; } }
+        for (;;) { sigsuspend(&none); if (handled) { printf("handled %d\n", handled); fflush(stdout); handled = 0; } }
     }
     if (!strcmp(shape, "memory")) {
         char *page = mmap(NULL, 3 * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
