@@ -151,6 +151,12 @@ pub fn with_target<R>(
     } else if matches!(input.kind(), Kind::Minidump | Kind::Microdump) {
         let dump = minidump::from_input(input, &Options::default()).map_err(Failure::new)?;
         then(&dump, &mut || {})
+    } else if input.kind() == Kind::Unknown {
+        return Err(Failure::new(format!(
+            "{}: at offset 0x0: expected a core, a kernel dump, a minidump or a snapshot, found a file of a format not \
+             known here; a kernel's console or log is read with --log",
+            path.display()
+        )));
     } else {
         let core = elfcore::from_input(input, &Options::default()).map_err(Failure::new)?;
         then(&core, &mut || {})

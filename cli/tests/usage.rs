@@ -27,9 +27,9 @@ fn what_is_no_source_is_named() {
     for command in ["bt", "capture", "symbols", "show"] {
         refused(&[command, "/nonexistent/core"], 3, "No such file");
         refused(&[command, arg(folder.path())], 3, "directory");
-        refused(&[command, arg(&zeros)], 3, "expected an ELF core");
+        refused(&[command, arg(&zeros)], 3, "expected a core, a kernel dump, a minidump or a snapshot");
         refused(&[command, arg(&empty)], 3, "empty file");
-        refused(&[command, arg(&text)], 3, "expected an ELF core");
+        refused(&[command, arg(&text)], 3, "expected a core, a kernel dump, a minidump or a snapshot");
         refused(&[command, arg(&half)], 3, "half.gz");
         refused(&[command, env!("CARGO_BIN_EXE_postfault")], 3, "--exe");
     }

@@ -57,9 +57,10 @@ pub fn all(out: &mut dyn Write, view: &View<'_>, show: Show) -> io::Result<()> {
 
 /// `thread 4711 "server"  faulting`.
 pub fn heading(out: &mut dyn Write, t: &Thread) -> io::Result<()> {
-    let what = match t.context.as_str() {
-        "cpu" => "cpu",
-        "task" => "task",
+    // A task that ran when the kernel died has its CPU's registers; only a CPU without a task is called by its number.
+    let what = match (t.context.as_str(), t.process) {
+        ("cpu", None) => "cpu",
+        ("cpu" | "task", _) => "task",
         _ => "thread",
     };
     write!(out, "{HEADING}{what} {}{HEADING:#}", t.id)?;
@@ -74,6 +75,9 @@ pub fn heading(out: &mut dyn Write, t: &Thread) -> io::Result<()> {
     }
     if let Some(channel) = &t.wait_channel {
         write!(out, " in {}", printable(channel))?;
+    }
+    if let (Some(cpu), "cpu", "task") = (t.cpu, t.context.as_str(), what) {
+        write!(out, "  on CPU {cpu}")?;
     }
     writeln!(out)
 }

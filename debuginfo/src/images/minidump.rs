@@ -66,7 +66,7 @@ impl Finder<'_> {
         image.store = id.and_then(|id| StoreKey::new(id.debug_file.as_deref()?, id.debug_id.as_deref()?));
         if image.file.is_none() {
             let wanted = image.store.as_ref().map(|k| format!(" (debug id {}, {})", k.id(), k.name()));
-            image.problem = Some(format!("{name}: its file was not found{}", wanted.unwrap_or_default()));
+            image.problem = Some(format!("its file was not found{}", wanted.unwrap_or_default()));
         }
         image
     }

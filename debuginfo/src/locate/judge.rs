@@ -48,6 +48,7 @@ pub(crate) fn judge(module: &Module, separate: &Separate, alternate: &Supplement
         let looked = separate.searched.iter().filter(|(p, _)| p.parent().is_some()).count();
         report.problem = Some(match mismatch {
             Some((path, outcome)) => format!("no debug information{id}: {} is {outcome}", path.display()),
+            None if looked == 1 => format!("no debug information{id}: looked in 1 place"),
             None => format!("no debug information{id}: looked in {looked} places"),
         });
         report.remedy = Some("give the folder of its debug file with --symbols, or use --debuginfod".into());
