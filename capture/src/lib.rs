@@ -69,9 +69,10 @@ pub fn capture(target: &dyn Target, locator: &Locator, plan: &Plan, release: Rel
         &outlined
     };
     // A process that has come to its end is in no hurry, and what its runtimes have to say lies anywhere. Files wait for
-    // nobody: a core without an event (gcore) is read as long as there is something to read.
-    let waits =
-        matches!(target.identity().origin, Origin::LiveProcess | Origin::LiveKernel) && target.event().is_none();
+    // nobody: a core without an event (gcore) is read as long as there is something to read. Nor does a kernel that is read
+    // while it runs.
+    let stopped = matches!(target.identity().origin, Origin::LiveProcess | Origin::LiveKernel) && kernel.is_none();
+    let waits = stopped && target.event().is_none();
     let early = !plan.variables && plan.keep_memory.is_local() && waits;
     if early {
         fetch::before_release(target, modules, &paged);
@@ -91,8 +92,11 @@ pub fn capture(target: &dyn Target, locator: &Locator, plan: &Plan, release: Rel
         w.faulting = true;
     }
     let resolved = resolve::resolve(&walked, &info);
-    let variables =
-        if plan.variables { values::collect(&walked, &resolved, backed, &info, plan, &doubts) } else { Vec::new() };
+    let variables = if plan.variables {
+        values::collect(&walked, &resolved, backed, &info, plan, kernel.is_some(), &doubts)
+    } else {
+        Vec::new()
+    };
     let mut snapshot = assemble::assemble(target, modules, &walked, &resolved, variables);
     if let Some(kernel) = &kernel {
         assemble::kernel(kernel, &mut snapshot);

@@ -43,26 +43,34 @@ impl Default for Options {
     }
 }
 
-/// Variable rows of all threads, then globals.
+/// Pointers followed in a row in tasks of a kernel other than the one at fault: nearly all of them hold pointers to
+/// `task_struct` and run queues, whose members lead to all other structures, the same ones for each task.
+const POINTERS_OF_TASKS: usize = 1;
+
+/// Variable rows of all threads, then globals. `kernel`: they are tasks.
 pub(crate) fn collect(
     walked: &[Walked<'_>],
     resolved: &Resolved,
     memory: &dyn Memory,
     info: &DebugInfo<'_>,
     plan: &Plan,
+    kernel: bool,
     doubts: &Doubts,
 ) -> Vec<schema::Variable> {
     let collector = Collector::new(info, memory, plan.limits.clone());
+    let pointer_depth = plan.limits.pointer_depth.min(POINTERS_OF_TASKS);
+    let of_tasks = kernel.then(|| Collector::new(info, memory, Options { pointer_depth, ..plan.limits.clone() }));
     let names = Names::default();
     let mut rows: Vec<schema::Variable> = Vec::new();
     // Rows exist once: only those of a few threads wait to be put behind the others.
     for some in walked.chunks(THREADS_AT_ONCE) {
         let threads = for_each_parallel(some, plan.workers, |w| {
+            let collector = of_tasks.as_ref().filter(|_| !w.faulting).unwrap_or(&collector);
             let mut rows = Vec::new();
             for variable in collector.thread_locals(&plan.globals, &w.stack.frames) {
                 flatten(variable, Some(w.thread.id.0), None, None, &names, &mut rows);
             }
-            thread(w, resolved, &collector, doubts, &names, &mut rows);
+            thread(w, resolved, collector, doubts, &names, &mut rows);
             rows
         });
         for mut own in threads {

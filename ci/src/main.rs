@@ -3,6 +3,7 @@
 
 mod bench;
 mod cross;
+mod guest;
 mod kernel_faults;
 mod steps;
 mod tidy;
@@ -58,7 +59,13 @@ enum Command {
         /// Cut the consoles into testdata/kernel-logs as well.
         #[arg(long)]
         logs: bool,
+        /// The program instead of target/debug/postfault.
+        #[arg(long, value_name = "FILE")]
+        postfault: Option<PathBuf>,
     },
+    /// Boot a Linux guest in QEMU, capture its /proc/kcore while it runs, let it panic, capture /proc/vmcore in its capture
+    /// kernel by a static binary, and compare both: some minutes.
+    KdumpGuest(guest::Options),
 }
 
 fn main() -> ExitCode {
@@ -69,7 +76,10 @@ fn main() -> ExitCode {
         Command::Cross { system } => cross::run(system),
         Command::CrossCheck { victim, variant } => steps::cross_check(victim.as_deref(), variant.as_deref()),
         Command::Stress { captures } => steps::stress(captures),
-        Command::KernelFaults { dumps, kernel, logs } => kernel_faults::run(&dumps, kernel.as_deref(), logs),
+        Command::KernelFaults { dumps, kernel, logs, postfault } => {
+            kernel_faults::run(&dumps, kernel.as_deref(), logs, postfault.as_deref())
+        }
+        Command::KdumpGuest(options) => guest::run(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

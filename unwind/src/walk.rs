@@ -155,9 +155,10 @@ impl<'w, 'm> Walker<'w, 'm> {
     /// What the kernel's own unwind table says.
     fn orc(&self, frame: &Frame) -> orc_step::Step {
         let table = self.info.modules().find(frame.lookup()).and_then(|(_, m)| m.orc());
-        match table.and_then(|orc| orc.at(frame.lookup())) {
-            Some(row) => orc_step::step(&row, &frame.registers, self),
-            None => orc_step::Step::None,
+        match table.map(|orc| orc.at(frame.lookup(), self.memory)) {
+            Some(Ok(Some(row))) => orc_step::step(&row, &frame.registers, self),
+            Some(Ok(None)) | None => orc_step::Step::None,
+            Some(Err(why)) => orc_step::Step::Lost(why),
         }
     }
 

@@ -35,7 +35,7 @@ pub(crate) struct Given<'c, 'm> {
 pub(crate) fn collect(given: &Given<'_, '_>, snapshot: &mut Snapshot) {
     let identity = given.target.identity();
     // A kernel has no C library and no runtime of C++ or Rust that would keep what it said; its log has that.
-    let program = identity.origin != Origin::KernelDump;
+    let program = !matches!(identity.origin, Origin::KernelDump | Origin::LiveKernel);
     if program {
         messages::collect(given.memory, given.info, snapshot);
     }

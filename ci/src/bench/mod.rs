@@ -2,6 +2,7 @@
 //!
 //! Figures are ratios: the machine, its load and the versions are printed, and absolute times belong to this run only.
 
+mod kernel;
 mod minidump;
 mod plot;
 mod sample;
@@ -19,6 +20,8 @@ use std::process::Command;
 pub enum Part {
     /// Minidumps beside minidump-stackwalk.
     Minidump,
+    /// A Linux kernel dump beside drgn and crash.
+    Kernel,
     /// The snapshot of a large program beside its core.
     Sizes,
 }
@@ -53,6 +56,8 @@ pub struct Options {
     /// Write the page of figures only.
     #[arg(long)]
     page_only: bool,
+    #[command(flatten)]
+    kernel: kernel::Dump,
 }
 
 /// Runs every measurement.
@@ -69,6 +74,7 @@ pub fn run(options: &Options) -> Result<(), String> {
     let minidumps = || minidump::measure(&postfault, options.runs, options.stackwalk.as_deref());
     match options.part {
         Some(Part::Minidump) => return minidumps(),
+        Some(Part::Kernel) => return kernel::measure(&postfault, options.runs, &options.kernel),
         Some(Part::Sizes) => return sizes::measure(&postfault, options.resident),
         None => {}
     }

@@ -40,7 +40,7 @@ pub fn write(out: &mut dyn Write, view: &View<'_>) -> io::Result<()> {
 }
 
 fn title(out: &mut dyn Write, s: &Snapshot) -> io::Result<()> {
-    if matches!(s.identity.origin.as_str(), "kernel-dump" | "log") {
+    if matches!(s.identity.origin.as_str(), "kernel-dump" | "log") || !s.tasks.is_empty() {
         return kernel(out, s);
     }
     let i = &s.identity;

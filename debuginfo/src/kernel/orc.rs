@@ -6,7 +6,7 @@
 //!
 //! Source: `arch/x86/include/asm/orc_types.h` of Linux 4.14 (1), 6.3 (2: `signal`) and 6.4 (3: types renumbered).
 
-use evidence::bytes::{Endian, i32_at, u16_at};
+use evidence::bytes::{Endian, i32_at, slice_at, u16_at};
 use evidence::{Addr, Memory, ToU64, ToUsize};
 use std::ops::Range;
 
@@ -17,6 +17,12 @@ const RULE: usize = 6;
 const RSP: usize = 5;
 /// Most rules of one image: Debian's kernel has 385,000, one with everything built in some millions.
 const LIMIT_RULES: usize = 32 << 20;
+/// The version is told by so many pieces of a table in memory, evenly spread, of so many rules each (a page of bytes).
+const PIECES: usize = 16;
+const PIECE: usize = 680;
+/// What messages call the arrays.
+const ADDRESSES: &str = "the ORC addresses";
+const RULES: &str = "the ORC rules";
 
 /// What the bits of a rule mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,9 +92,21 @@ pub struct OrcRow {
 pub struct Orc {
     /// Where the first code address lies.
     place: Addr,
-    addresses: Vec<u8>,
-    rules: Vec<u8>,
+    /// How many rules there are.
+    count: usize,
+    table: Table,
     version: OrcVersion,
+}
+
+/// Where the two arrays are.
+#[derive(Debug)]
+enum Table {
+    Held {
+        addresses: Vec<u8>,
+        rules: Vec<u8>,
+    },
+    /// In the memory that they describe: megabytes, of which a stack needs a few dozen words. The first rule's address.
+    InMemory(Addr),
 }
 
 impl Orc {
@@ -104,17 +122,44 @@ impl Orc {
         version: Option<OrcVersion>,
     ) -> Result<Self, String> {
         let take = |range: &Range<Addr>, width: usize, what: &str| {
-            let length = range.end.offset_from(range.start).unwrap_or(0).to_usize();
-            let count = length.checked_div(width).unwrap_or(0);
-            if count == 0 || count > LIMIT_RULES {
-                return Err(format!("{what} at {} has {length} bytes", range.start));
-            }
-            let mut bytes = vec![0; count.saturating_mul(width)];
+            let mut bytes = vec![0; count(range, width, what)?.saturating_mul(width)];
             memory.read_exact(range.start, &mut bytes).map_err(|e| format!("{what}: {e}"))?;
-            Ok(bytes)
+            Ok::<_, String>(bytes)
         };
         let place = addresses.start;
-        Self::new(place, take(addresses, ADDRESS, "the ORC addresses")?, take(rules, RULE, "the ORC rules")?, version)
+        Self::new(place, take(addresses, ADDRESS, ADDRESSES)?, take(rules, RULE, RULES)?, version)
+    }
+
+    /// The same for the large table of a kernel, which stays where it is: only pieces of the rules are read, to tell their
+    /// version, and those around `entry`, a function that saves all registers: the rules of such functions are few, and
+    /// tell the second version from the first. [`Orc::at`] wants the same memory.
+    ///
+    /// # Errors
+    /// As [`Orc::read`].
+    pub fn in_memory(
+        memory: &dyn Memory,
+        addresses: &Range<Addr>,
+        rules: &Range<Addr>,
+        entry: Addr,
+    ) -> Result<Self, String> {
+        let (have, want) = (count(addresses, ADDRESS, ADDRESSES)?, count(rules, RULE, RULES)?);
+        if have != want {
+            return Err(format!("{have} ORC addresses for {want} rules"));
+        }
+        let table = Table::InMemory(rules.start);
+        let mut orc = Self { place: addresses.start, count: have, table, version: OrcVersion::V1 };
+        let entry = orc.index(entry, memory)?.unwrap_or(0);
+        let last = want.saturating_sub(PIECE);
+        let spread = (0..PIECES).map(|n| last.saturating_mul(n).checked_div(PIECES).unwrap_or(0));
+        let mut sample = Vec::new();
+        for first in spread.chain([entry.min(last), last]) {
+            let mut bytes = vec![0; want.min(PIECE).saturating_mul(RULE)];
+            let at = rules.start.wrapping_add(first.saturating_mul(RULE).to_u64());
+            memory.read_exact(at, &mut bytes).map_err(|e| format!("{RULES}: {e}"))?;
+            sample.extend(bytes);
+        }
+        orc.version = tell(&sample).ok_or("the ORC rules are of no known version")?;
+        Ok(orc)
     }
 
     /// A table from its two arrays; `place` is the runtime address of the first one. Without a version, the rules tell.
@@ -127,7 +172,7 @@ impl Orc {
             return Err(format!("{} bytes of ORC addresses for {} bytes of rules", addresses.len(), rules.len()));
         }
         let version = version.or_else(|| tell(&rules)).ok_or("the ORC rules are of no known version")?;
-        Ok(Self { place, addresses, rules, version })
+        Ok(Self { place, count: have.unwrap_or(0), table: Table::Held { addresses, rules }, version })
     }
 
     /// Which version it is.
@@ -138,38 +183,71 @@ impl Orc {
 
     /// How many rules there are.
     #[must_use]
-    pub fn len(&self) -> usize {
-        self.addresses.len().checked_div(ADDRESS).unwrap_or(0)
+    pub const fn len(&self) -> usize {
+        self.count
     }
 
     /// Whether there are none.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
+    pub const fn is_empty(&self) -> bool {
+        self.count == 0
     }
 
-    fn address(&self, index: usize) -> Option<Addr> {
-        let at = index.checked_mul(ADDRESS)?;
-        let distance = i64::from(i32_at(&self.addresses, at, Endian::Little)?);
-        Some(self.place.wrapping_add(at.to_u64()).wrapping_add(distance.cast_unsigned()))
+    fn address(&self, index: usize, memory: &dyn Memory) -> Result<Addr, String> {
+        let at = index.saturating_mul(ADDRESS);
+        let place = self.place.wrapping_add(at.to_u64());
+        let distance = match &self.table {
+            Table::Held { addresses, .. } => i32_at(addresses, at, Endian::Little).ok_or("no such ORC address")?,
+            Table::InMemory(_) => {
+                let word = memory.read_u32(place, Endian::Little).map_err(|e| format!("{ADDRESSES}: {e}"))?;
+                word.cast_signed()
+            }
+        };
+        Ok(place.wrapping_add(i64::from(distance).cast_unsigned()))
     }
 
-    /// The rule that covers a runtime address: the last one at or before it.
-    ///
-    /// The caller makes sure that the address lies in the image: the last rule has no end.
-    #[must_use]
-    pub fn at(&self, pc: Addr) -> Option<OrcRow> {
+    fn index(&self, pc: Addr, memory: &dyn Memory) -> Result<Option<usize>, String> {
         let (mut low, mut high) = (0_usize, self.len());
         while low < high {
             let middle = low.saturating_add(high.saturating_sub(low) >> 1);
-            if self.address(middle)? <= pc {
+            if self.address(middle, memory)? <= pc {
                 low = middle.saturating_add(1);
             } else {
                 high = middle;
             }
         }
-        row(&self.rules, low.checked_sub(1)?, self.version)
+        Ok(low.checked_sub(1))
     }
+
+    /// The rule that covers a runtime address: the last one at or before it.
+    ///
+    /// The caller makes sure that the address lies in the image: the last rule has no end. `memory` is that of the kernel.
+    ///
+    /// # Errors
+    /// The part of the table that is needed cannot be read, in words.
+    pub fn at(&self, pc: Addr, memory: &dyn Memory) -> Result<Option<OrcRow>, String> {
+        let Some(index) = self.index(pc, memory)? else { return Ok(None) };
+        let at = index.saturating_mul(RULE);
+        Ok(match &self.table {
+            Table::Held { rules, .. } => slice_at(rules, at, RULE).and_then(|rule| row(rule, self.version)),
+            Table::InMemory(start) => {
+                let mut rule = [0; RULE];
+                let read = memory.read_exact(start.wrapping_add(at.to_u64()), &mut rule);
+                read.map_err(|e| format!("{RULES}: {e}"))?;
+                row(&rule, self.version)
+            }
+        })
+    }
+}
+
+/// How many elements lie in `range`.
+fn count(range: &Range<Addr>, width: usize, what: &str) -> Result<usize, String> {
+    let length = range.end.offset_from(range.start).unwrap_or(0).to_usize();
+    let count = length.checked_div(width).unwrap_or(0);
+    if count == 0 || count > LIMIT_RULES {
+        return Err(format!("{what} at {} has {length} bytes", range.start));
+    }
+    Ok(count)
 }
 
 fn base(number: u16) -> Base {
@@ -188,10 +266,9 @@ fn base(number: u16) -> Base {
     }
 }
 
-fn row(rules: &[u8], index: usize, version: OrcVersion) -> Option<OrcRow> {
-    let at = index.checked_mul(RULE)?;
-    let signed = |at| u16_at(rules, at, Endian::Little).map(u16::cast_signed);
-    let flags = u16_at(rules, at.checked_add(4)?, Endian::Little)?;
+fn row(rule: &[u8], version: OrcVersion) -> Option<OrcRow> {
+    let signed = |at| u16_at(rule, at, Endian::Little).map(u16::cast_signed);
+    let flags = u16_at(rule, 4, Endian::Little)?;
     let (sp, fp) = (base(flags & 0xf), base(flags >> 4 & 0xf));
     let end = match version {
         OrcVersion::V1 => flags & 0x400 != 0,
@@ -213,7 +290,7 @@ fn row(rules: &[u8], index: usize, version: OrcVersion) -> Option<OrcRow> {
             _ => OrcKind::Undefined,
         },
     };
-    Some(OrcRow { sp, sp_offset: signed(at)?, fp, fp_offset: signed(at.checked_add(2)?)?, kind })
+    Some(OrcRow { sp, sp_offset: signed(0)?, fp, fp_offset: signed(2)?, kind })
 }
 
 /// Tells the version by the rules themselves. Nearly all describe calls with the stack pointer as base: type 0 in the
@@ -252,6 +329,7 @@ fn tell(rules: &[u8]) -> Option<OrcVersion> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use evidence::testing::FakeMemory;
 
     /// (address, sp base, sp offset, fp base, fp offset, bits from 8 on)
     type Rule = (u64, u16, i16, u16, i16, u16);
@@ -269,6 +347,11 @@ mod tests {
         Orc::new(Addr(place), addresses, bytes, None).unwrap()
     }
 
+    /// Held tables need no memory.
+    fn at(orc: &Orc, pc: Addr) -> Option<OrcRow> {
+        orc.at(pc, &FakeMemory::new()).unwrap()
+    }
+
     const TEXT: u64 = 0xffff_ffff_8100_0000;
 
     #[test]
@@ -280,24 +363,56 @@ mod tests {
             (TEXT + 12, 0, 0, 0, 0, 0),
         ]);
         assert_eq!((orc.version(), orc.len()), (OrcVersion::V1, 4));
-        assert_eq!(orc.at(Addr(TEXT - 1)), None);
+        assert_eq!(at(&orc, Addr(TEXT - 1)), None);
         let row = |sp_offset, fp, fp_offset| OrcRow { sp: Base::Rsp, sp_offset, fp, fp_offset, kind: OrcKind::Call };
-        assert_eq!(orc.at(Addr(TEXT)), Some(row(8, Base::Undefined, 0)));
-        assert_eq!(orc.at(Addr(TEXT + 8)), Some(row(16, Base::PreviousSp, -16)));
-        assert_eq!(orc.at(Addr(TEXT + 9)).map(|r| r.kind), Some(OrcKind::End));
-        assert_eq!(orc.at(Addr(u64::MAX)).map(|r| r.kind), Some(OrcKind::Undefined));
+        assert_eq!(at(&orc, Addr(TEXT)), Some(row(8, Base::Undefined, 0)));
+        assert_eq!(at(&orc, Addr(TEXT + 8)), Some(row(16, Base::PreviousSp, -16)));
+        assert_eq!(at(&orc, Addr(TEXT + 9)).map(|r| r.kind), Some(OrcKind::End));
+        assert_eq!(at(&orc, Addr(u64::MAX)).map(|r| r.kind), Some(OrcKind::Undefined));
     }
 
     #[test]
     fn versions_are_told_by_their_rules() {
         let second = table(&[(TEXT, 5, 8, 0, 0, 0), (TEXT + 4, 5, 0, 0, 0, 1 | 4), (TEXT + 9, 0, 0, 0, 0, 8)]);
         assert_eq!(second.version(), OrcVersion::V2);
-        assert_eq!(second.at(Addr(TEXT + 5)).map(|r| r.kind), Some(OrcKind::Registers));
-        assert_eq!(second.at(Addr(TEXT + 9)).map(|r| r.kind), Some(OrcKind::End));
+        assert_eq!(at(&second, Addr(TEXT + 5)).map(|r| r.kind), Some(OrcKind::Registers));
+        assert_eq!(at(&second, Addr(TEXT + 9)).map(|r| r.kind), Some(OrcKind::End));
         let third = table(&[(TEXT, 5, 8, 0, 0, 2), (TEXT + 4, 5, 0, 0, 0, 3 | 8), (TEXT + 9, 0, 0, 0, 0, 1)]);
         assert_eq!(third.version(), OrcVersion::V3);
-        assert_eq!(third.at(Addr(TEXT + 5)).map(|r| r.kind), Some(OrcKind::Registers));
-        assert_eq!(third.at(Addr(TEXT + 9)).map(|r| r.kind), Some(OrcKind::End));
+        assert_eq!(at(&third, Addr(TEXT + 5)).map(|r| r.kind), Some(OrcKind::Registers));
+        assert_eq!(at(&third, Addr(TEXT + 9)).map(|r| r.kind), Some(OrcKind::End));
+    }
+
+    /// A table that stays in memory answers as one that was taken out of it, also of the second version, which only the
+    /// rules of the entry code tell.
+    #[test]
+    fn in_memory_as_held() {
+        let count = 40_000_u64;
+        let entry = TEXT + 8 * 3210;
+        let rules: Vec<Rule> = (0..count)
+            .map(|n| match TEXT + 8 * n {
+                at if at == entry => (at, 5, 0, 0, 0, 1 | 4),
+                at => (at, 5, i16::try_from(n % 512).unwrap() * 8, 0, 0, 0),
+            })
+            .collect();
+        let held = table(&rules);
+        let Table::Held { addresses, rules: bytes } = &held.table else { unreachable!() };
+        let place = held.place;
+        let start = Addr(0xffff_ffff_8300_0000);
+        let ranges = [place..place.wrapping_add(4 * count), start..start.wrapping_add(6 * count)];
+        let memory = FakeMemory::new().with(place, addresses.clone()).with(start, bytes.clone());
+        let there = Orc::in_memory(&memory, &ranges[0], &ranges[1], Addr(entry)).unwrap();
+        assert_eq!((there.version(), there.len()), (OrcVersion::V2, held.len()));
+        assert_eq!(held.version(), OrcVersion::V2);
+        for at in (0..count).step_by(97).chain([0, count - 1, 3210]).map(|n| Addr(TEXT + 8 * n + 3)) {
+            assert_eq!(there.at(at, &memory), Ok(super::tests::at(&held, at)), "{at}");
+        }
+        assert_eq!(there.at(Addr(TEXT - 1), &memory), Ok(None));
+        // A hole is an answer of its own: not "no rule".
+        assert!(there.at(Addr(TEXT), &FakeMemory::new()).unwrap_err().contains("the ORC addresses"));
+        let without = FakeMemory::new().with(place, addresses.clone());
+        assert!(Orc::in_memory(&without, &ranges[0], &ranges[1], Addr(entry)).is_err());
+        assert!(Orc::in_memory(&memory, &ranges[0], &(start..start.wrapping_add(12)), Addr(entry)).is_err());
     }
 
     #[test]

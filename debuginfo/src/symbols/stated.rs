@@ -143,7 +143,12 @@ impl SymbolTable {
             let mut entries: Vec<Entry<'_>> = rows
                 .map(|r| Entry { start: r.start, size: r.size, name: self.name(r), global: r.global, stub: false })
                 .collect();
-            entries.sort_unstable_by(|a, b| (a.start, a.name).cmp(&(b.start, b.name)));
+            // In order by address already: only names of one address are not.
+            let order = |a: &Entry<'_>, b: &Entry<'_>| (a.start, a.name).cmp(&(b.start, b.name));
+            entries.chunk_by_mut(|a, b| a.start == b.start).for_each(|same| same.sort_unstable_by(order));
+            if !entries.is_sorted_by_key(|e| e.start) {
+                entries.sort_unstable_by(order);
+            }
             entries
         };
         Table { code: entries(true), data: entries(false) }

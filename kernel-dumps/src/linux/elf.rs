@@ -2,6 +2,11 @@
 //!
 //! QEMU 7.2 writes `e_ehsize` 8 and puts section headers before program headers: only `e_phoff` counts. It also sets
 //! `p_vaddr` to `p_paddr`, so virtual addresses of segments are not used at all: the page tables are.
+//!
+//! `/proc/kcore` has the same shape for a kernel that runs (fs/proc/kcore.c): offsets reach terabytes, as they are virtual
+//! addresses, nothing is stored, and its notes have no registers, only zeros. Ranges that have no one physical address
+//! (vmalloc, modules) have a `p_paddr` of all ones, and read as zeros where nothing is mapped: they are passed over, and
+//! the page tables lead to what is there. Linux 4.18 and before gave no physical addresses and no VMCOREINFO.
 
 use crate::Error;
 use crate::machine::{LIMIT_RUNS, Physical};
@@ -18,6 +23,8 @@ const PN_XNUM: u16 = 0xffff;
 const LIMIT_SEGMENTS: u64 = 1 << 20;
 /// Largest note segment; see kdump's.
 const LIMIT_NOTES: u64 = 64 << 20;
+/// `p_paddr` of a range of `/proc/kcore` that is no direct image of physical memory.
+const NO_PHYSICAL: u64 = u64::MAX;
 /// ELF vmcores have no page size of their own; 4 KiB divides all.
 const PAGE: u64 = 4096;
 
@@ -37,6 +44,8 @@ pub struct ElfDump {
     pub(super) machine: u16,
     pub(super) doubts: Vec<Doubt>,
     pub(super) truncated_at: Option<u64>,
+    /// It is `/proc/kcore`: what it shows goes on running.
+    pub(super) live: bool,
 }
 
 impl ElfDump {
@@ -74,6 +83,7 @@ impl ElfDump {
         let mut segments = Vec::new();
         let mut notes = Vec::new();
         let mut truncated_at = None;
+        let mut live = false;
         for index in 0..count {
             let at = phoff.saturating_add(index.saturating_mul(entry));
             let Some(p) = exact(&*source, at, 56) else {
@@ -84,6 +94,7 @@ impl ElfDump {
             let field = |at| u64_at(&p, at, le).unwrap_or(0);
             let (offset, physical, file_size, memory_size) = (field(8), field(24), field(32), field(40));
             match u32_at(&p, 0, le) {
+                Some(PT_LOAD) if physical == NO_PHYSICAL => live = true,
                 Some(PT_LOAD) if file_size > 0 => {
                     if offset.saturating_add(file_size) > source.size() {
                         truncated_at = Some(source.size());
@@ -97,11 +108,13 @@ impl ElfDump {
                 _ => {}
             }
         }
+        // The length that the system tells of `/proc/kcore` is of the time when its table was made.
+        let truncated_at = truncated_at.filter(|_| !live);
         if let Some(end) = truncated_at {
             doubts.push(Doubt::new("elf", format!("the file ends at {end:#x}, before its headers say")));
         }
         segments.sort_by_key(|s| s.physical);
-        Ok(Self { source, segments, notes, machine, doubts, truncated_at })
+        Ok(Self { source, segments, notes, machine, doubts, truncated_at, live })
     }
 }
 

@@ -11,7 +11,6 @@ use crate::source::{ReadAt, exact};
 use crate::{Error, linux::lzo};
 use evidence::bytes::{Endian, i32_at, slice_at, u32_at, u64_at};
 use evidence::{Absent, Doubt, ToU64, ToUsize};
-use std::io::Read as _;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
@@ -49,6 +48,7 @@ pub struct Kdump {
     pub(super) doubts: Vec<Doubt>,
     pub(super) truncated_at: Option<u64>,
     /// Contexts that nobody uses at the moment: at most one for each thread that reads.
+    zlib: Mutex<Vec<flate2::Decompress>>,
     zstd: Mutex<Vec<zstd::bulk::Decompressor<'static>>>,
 }
 
@@ -145,6 +145,7 @@ impl Kdump {
             machine: machine.unwrap_or_default(),
             doubts,
             truncated_at,
+            zlib: Mutex::default(),
             zstd: Mutex::default(),
             source,
         })
@@ -174,11 +175,20 @@ impl Kdump {
     fn decompress(&self, flags: u32, data: Vec<u8>) -> Result<Vec<u8>, Absent> {
         let page = self.page.to_usize();
         let mut out = Vec::new();
-        let most = self.page.saturating_add(1);
         match flags & 0x27 {
             0 => out = data,
             1 => {
-                flate2::read::ZlibDecoder::new(&*data).take(most).read_to_end(&mut out).map_err(|_| Absent::Corrupt)?;
+                // As with zstd: a fresh decoder is 50 KB to be cleared.
+                let free = self.zlib.lock().unwrap_or_else(PoisonError::into_inner).pop();
+                let mut decoder = free.unwrap_or_else(|| flate2::Decompress::new(true));
+                decoder.reset(true);
+                // Room for one byte more: a page that goes on is none.
+                out.reserve_exact(page.saturating_add(1));
+                let end = decoder.decompress_vec(&data, &mut out, flate2::FlushDecompress::Finish);
+                self.zlib.lock().unwrap_or_else(PoisonError::into_inner).push(decoder);
+                if !matches!(end, Ok(flate2::Status::StreamEnd)) {
+                    return Err(Absent::Corrupt);
+                }
             }
             2 => out = lzo::decompress(&data, page).map_err(|_| Absent::Corrupt)?,
             4 => {

@@ -1,4 +1,4 @@
-//! Linux kernel dumps: containers, what the kernel says about itself, CPUs, and memory through its page tables.
+//! Linux kernel dumps and `/proc/kcore`: containers, what the kernel says about itself, CPUs, and memory through its page tables.
 
 mod elf;
 mod flattened;
@@ -72,7 +72,7 @@ impl LinuxDump {
                 let gaps = Gaps { truncated_at: dump.truncated_at, filtered_bytes: 0, doubts };
                 let (notes, info) = (std::mem::take(&mut dump.notes), std::mem::take(&mut dump.vmcoreinfo));
                 let x86_64 = dump.machine.is_empty() || dump.machine == "x86_64";
-                Ok(Self::assemble(Box::new(dump), &notes, &info, x86_64, stored, gaps))
+                Ok(Self::assemble(Box::new(dump), &notes, &info, x86_64, Some(stored), gaps))
             }
             Some(Kind::Elf) => {
                 let mut dump = ElfDump::open(path, source)?;
@@ -80,6 +80,7 @@ impl LinuxDump {
                 let gaps = Gaps { truncated_at: dump.truncated_at, filtered_bytes: 0, doubts };
                 let notes = std::mem::take(&mut dump.notes);
                 let x86_64 = dump.machine == 62;
+                let stored = (!dump.live).then_some(stored);
                 Ok(Self::assemble(Box::new(dump), &notes, &[], x86_64, stored, gaps))
             }
             Some(Kind::Illumos) => {
@@ -125,35 +126,45 @@ impl LinuxDump {
         let x86_64 = first.machine.is_empty() || first.machine == "x86_64";
         let parts = Parts::new(parts, &mut doubts)?;
         let gaps = Gaps { truncated_at, filtered_bytes: 0, doubts };
-        Ok(Self::assemble(Box::new(parts), &notes, &info, x86_64, stored, gaps))
+        Ok(Self::assemble(Box::new(parts), &notes, &info, x86_64, Some(stored), gaps))
     }
 
+    /// `stored`: how many bytes the file really has; a running kernel has none.
     fn assemble(
         physical: Box<dyn Physical>,
         notes: &[u8],
         info: &[u8],
         x86_64: bool,
-        stored: u64,
+        stored: Option<u64>,
         mut gaps: Gaps,
     ) -> Self {
         let parsed = notes::parse(notes, &mut gaps.doubts);
         let own = parsed.iter().find(|n| &*n.owner == "VMCOREINFO").map(|n| n.body.clone());
         let pages = Arc::new(Pages::new(physical));
         let mut info = VmcoreInfo::parse(if info.is_empty() { own.as_deref().unwrap_or_default() } else { info });
-        if info.is_empty() && x86_64 {
+        if let Some(stored) = stored
+            && info.is_empty()
+            && x86_64
+        {
             info = scan::find(&pages, stored, &mut gaps.doubts).unwrap_or_default();
         }
         if info.is_empty() {
             gaps.doubts
                 .push(Doubt::new("vmcoreinfo", "the dump has no VMCOREINFO: kernel addresses cannot be translated"));
         }
-        let mut identity =
-            Identity::new(Origin::KernelDump, Os::Linux, if x86_64 { Arch::X86_64 } else { Arch::Other });
+        let origin = if stored.is_some() { Origin::KernelDump } else { Origin::LiveKernel };
+        let mut identity = Identity::new(origin, Os::Linux, if x86_64 { Arch::X86_64 } else { Arch::Other });
         identity.release = info.get("OSRELEASE").map(Into::into);
         identity.command = Some("vmlinux".into());
         identity.taken_at_ns =
             info.get("CRASHTIME").and_then(|t| t.parse::<u64>().ok()).and_then(|s| s.checked_mul(1_000_000_000));
-        let threads = if x86_64 { notes::cpus(&parsed) } else { Vec::new() };
+        // The notes of `/proc/kcore` have room for registers, and zeros in it.
+        let threads = if x86_64 && stored.is_some() { notes::cpus(&parsed) } else { Vec::new() };
+        if stored.is_none() {
+            let why = "the kernel went on running while it was read: what was read at different moments may not fit \
+                       together, and what CPUs were running has no registers";
+            gaps.doubts.push(Doubt::new("live-kernel", why));
+        }
         let attributes = info
             .iter()
             .map(|(k, v)| Attribute { key: format!("vmcoreinfo.{k}").into(), thread: None, value: v.into() })

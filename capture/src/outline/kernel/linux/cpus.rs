@@ -74,7 +74,7 @@ pub(super) fn all(linux: &Linux<'_>, tasks: &[Task]) -> Vec<Cpu> {
 }
 
 /// Gives each CPU its task's thread and its registers.
-pub(super) fn assign(linux: &Linux<'_>, cpus: &mut [Cpu], tasks: &[Task], notes: &[Thread]) {
+pub(super) fn assign(linux: &Linux<'_>, cpus: &mut [Cpu], tasks: &[Task], notes: &[Thread], live: bool) {
     for cpu in cpus.iter_mut() {
         cpu.thread = tasks.iter().find(|t| Some(t.address) == cpu.current).map(|t| ThreadId(t.id));
     }
@@ -116,7 +116,8 @@ pub(super) fn assign(linux: &Linux<'_>, cpus: &mut [Cpu], tasks: &[Task], notes:
             format!("the registers of note {} (stack pointer {sp}) belong to no CPU that ran the kernel", note.id.0);
         linux.doubt("cpu-registers", why);
     }
-    for cpu in cpus.iter().filter(|c| c.registers.is_none()) {
+    // A running kernel has told already that it has no registers.
+    for cpu in cpus.iter().filter(|c| c.registers.is_none() && !live) {
         linux.doubt("cpu-registers", format!("the dump has no registers of CPU {}", cpu.number));
     }
 }

@@ -17,6 +17,8 @@ const NAME: &str = "vmlinux";
 const LIMIT_BTF: u64 = 256 << 20;
 /// Most bytes of notes read: the kernel's have some hundred.
 const LIMIT_NOTES: u64 = 64 << 10;
+/// A function that saves all registers (Linux 5.8 and later).
+const INTERRUPT: &str = "asm_exc_page_fault";
 /// `NT_GNU_BUILD_ID`.
 const BUILD_ID: u32 = 3;
 
@@ -147,13 +149,18 @@ pub(super) fn carried(info: &Info<'_>, memory: &dyn Memory, file: Option<&ElfFil
         let data = file?.data_of(section).ok().flatten()?;
         Some((Addr(section.address().0.wrapping_add(slide)), data.to_vec()))
     };
-    let btf = range("__start_BTF", "__stop_BTF").and_then(|r| bytes(memory, &r, LIMIT_BTF));
-    let btf = btf.or_else(|| section(".BTF").map(|(_, data)| data)).and_then(|data| {
+    // The file is this kernel's by its build-id: what it holds is the same, and costs nothing to unpack.
+    let btf = section(".BTF").map(|(_, data)| data);
+    let btf = btf.or_else(|| range("__start_BTF", "__stop_BTF").and_then(|r| bytes(memory, &r, LIMIT_BTF)));
+    let btf = btf.and_then(|data| {
         Btf::parse(data, None).map_err(|e| doubt("btf", format!("the kernel's types cannot be used: {e}"))).ok()
     });
     let orc = range("__start_orc_unwind_ip", "__stop_orc_unwind_ip")
         .zip(range("__start_orc_unwind", "__stop_orc_unwind"))
-        .map(|(addresses, rules)| Orc::read(memory, &addresses, &rules, None));
+        .map(|(addresses, rules)| match kallsyms.as_ref().and_then(|k| k.by_name(INTERRUPT)) {
+            Some(entry) => Orc::in_memory(memory, &addresses, &rules, Addr(entry)),
+            None => Orc::read(memory, &addresses, &rules, None),
+        });
     let in_file = || {
         let ((place, addresses), (_, rules)) = section(".orc_unwind_ip").zip(section(".orc_unwind"))?;
         Orc::new(place, addresses, rules, None).ok()

@@ -27,7 +27,7 @@ use debuginfo::images::{Image, Verified};
 use debuginfo::layout::Fields;
 use debuginfo::{DebugInfo, Modules};
 use evidence::bytes::Endian;
-use evidence::{Addr, Context, Doubts, Registers, Thread, ThreadId, ThreadState};
+use evidence::{Addr, Context, Doubts, Origin, Registers, Thread, ThreadId, ThreadState};
 use snapshot_format::schema;
 use std::sync::OnceLock;
 
@@ -81,7 +81,8 @@ fn fill(kernel: &mut Kernel, linux: &Linux<'_>) {
     let idle = cpus.iter().filter_map(|cpu| places.idle(linux, cpu.number, cpu.idle?));
     let idle: Vec<tasks::Task> = idle.collect();
     tasks.splice(0..0, idle);
-    cpus::assign(linux, &mut cpus, &tasks, &kernel.threads);
+    let live = kernel.identity.origin == Origin::LiveKernel;
+    cpus::assign(linux, &mut cpus, &tasks, &kernel.threads, live);
     if !tasks.is_empty() {
         kernel.threads = threads(linux, &tasks, &cpus);
     }

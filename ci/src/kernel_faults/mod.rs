@@ -1,7 +1,9 @@
 //! Dumps of a kernel that was made to fail: the verdict beside the truth, as a table in `docs/kernel-findings.md`.
 //!
 //! A folder of dumps has one file for each row of `testdata/kernel-logs/truth.tsv`: a dump whose name begins with the
-//! kind and a dot, and `KIND.serial.log`, the guest's console.
+//! kind and a dot, and `KIND.serial.log`, the guest's console. The log that is in the dump must be what the console showed.
+
+mod console;
 
 use crate::steps::root;
 use serde_json::Value;
@@ -44,11 +46,14 @@ fn faults(truth: &str) -> Result<Vec<Fault<'_>>, String> {
 }
 
 /// Judges every dump of the folder, with and without the kernel's file, and its console; writes the table.
-pub fn run(dumps: &Path, kernel: Option<&Path>, logs: bool) -> Result<(), String> {
+pub fn run(dumps: &Path, kernel: Option<&Path>, logs: bool, binary: Option<&Path>) -> Result<(), String> {
+    let built = root().join("target/debug/postfault");
+    let binary = binary.unwrap_or(&built);
     let folder = root().join("testdata/kernel-logs");
     let truth = std::fs::read_to_string(folder.join("truth.tsv")).map_err(|e| format!("truth.tsv: {e}"))?;
     let mut table = String::new();
     let mut wrong = 0_usize;
+    let mut lines = console::Compared::default();
     for fault in faults(&truth)? {
         let console = dumps.join(format!("{}.serial.log", fault.kind));
         if logs {
@@ -63,7 +68,10 @@ pub fn run(dumps: &Path, kernel: Option<&Path>, logs: bool) -> Result<(), String
         }
         ways.push(vec!["--log".as_ref(), console.as_os_str()]);
         for way in &ways {
-            let said = postfault(way)?;
+            let said = postfault(binary, way)?;
+            if prints.is_empty() {
+                lines.add(fault.kind, &console::compare(&said["log"], &console)?);
+            }
             prints.push(said["fingerprint"]["value"].clone());
             let (right, cell) = verdict(&fault, &said, way.contains(&"--log".as_ref()));
             wrong += usize::from(!right);
@@ -80,10 +88,14 @@ pub fn run(dumps: &Path, kernel: Option<&Path>, logs: bool) -> Result<(), String
         print!("{row}");
         table.push_str(&row);
     }
-    let page = format!("{HEAD}{table}\nWrong cells: {wrong}.\n");
+    println!("{lines}");
+    let page = format!("{HEAD}{table}\nWrong cells: {wrong}. {lines}\n");
     std::fs::write(root().join("docs/kernel-findings.md"), page)
         .map_err(|e| format!("docs/kernel-findings.md: {e}"))?;
-    if wrong == 0 { Ok(()) } else { Err(format!("{wrong} cells are wrong")) }
+    match (wrong, lines.differ()) {
+        (0, 0) => Ok(()),
+        (wrong, logs) => Err(format!("{wrong} cells are wrong, {logs} logs differ from their console")),
+    }
 }
 
 /// What stands above the table.
@@ -129,9 +141,8 @@ fn dump_of(folder: &Path, kind: &str) -> Result<PathBuf, String> {
     found.into_iter().next().ok_or_else(|| format!("{}: no dump {kind}.*", folder.display()))
 }
 
-fn postfault(arguments: &[&std::ffi::OsStr]) -> Result<Value, String> {
-    let binary = root().join("target/debug/postfault");
-    let mut command = Command::new(&binary);
+fn postfault(binary: &Path, arguments: &[&std::ffi::OsStr]) -> Result<Value, String> {
+    let mut command = Command::new(binary);
     command.args(["bt", "--json", "--threads", "faulting", "--no-variables"]).args(arguments);
     let output = command.output().map_err(|e| format!("{}: {e}; build it first", binary.display()))?;
     serde_json::from_slice(&output.stdout).map_err(|e| format!("{command:?}: {e}"))
