@@ -101,6 +101,10 @@ fn check(source: &Path, signal: Option<u64>) {
             let moved = match r.name.as_str() {
                 "ds" => value("fs_base"),
                 "es" => value("gs_base"),
+                // lldb's names of them.
+                "x29" => value("fp"),
+                "x30" => value("lr"),
+                "pstate" => value("cpsr"),
                 _ => None,
             };
             assert!(
@@ -182,6 +186,18 @@ fn a_freebsd_core() {
     let stack: Vec<u8> = (0..0x1000_u32).map(|n| (n * 7 % 251) as u8).collect();
     let core = mended("freebsd/core/x86-64-freebsd.core", END, &[(RSP, &sp), (STACK.0 + DEPTH, &stack)]).unwrap();
     check(core.path(), Some(11));
+}
+
+/// Programs of FreeBSD with all of their memory: threads, registers, the program's module, stacks.
+#[test]
+fn freebsd_programs_with_their_memory() {
+    for machine in common::freebsd::MACHINES {
+        let folder = tempfile::tempdir().unwrap();
+        let Some((_, process)) = common::freebsd::program(machine, folder.path(), 0) else { return };
+        let core = folder.path().join("program.core");
+        process.core().write(&core).unwrap();
+        check(&core, Some(11));
+    }
 }
 
 /// The fixture's text is zeros, so that it has no module. It gets the headers of an ELF file with a build-id, where its

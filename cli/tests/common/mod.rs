@@ -1,6 +1,8 @@
 //! What the tests of the command line share: running it, and victims to run it on.
 #![allow(dead_code, reason = "each test program uses its own part")]
 
+pub mod freebsd;
+
 use std::path::Path;
 use std::process::{Command, Output};
 

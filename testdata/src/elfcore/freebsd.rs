@@ -26,16 +26,18 @@ pub struct Truth {
 /// The pid of the program.
 pub const PID: u32 = 4711;
 
-fn put(into: &mut [u8], at: usize, bytes: &[u8]) {
+pub(super) fn put(into: &mut [u8], at: usize, bytes: &[u8]) {
     into[at..at + bytes.len()].copy_from_slice(bytes);
 }
 
 impl Machine {
-    const fn wide(self) -> bool {
+    /// Whether its words have 64 bits.
+    #[must_use]
+    pub const fn wide(self) -> bool {
         !matches!(self, Self::I386)
     }
 
-    const fn number(self) -> u16 {
+    pub(super) const fn number(self) -> u16 {
         match self {
             Self::Amd64 => 62,
             Self::I386 => 3,
@@ -43,20 +45,13 @@ impl Machine {
         }
     }
 
-    fn word(self, n: u64) -> Vec<u8> {
+    pub(super) fn word(self, n: u64) -> Vec<u8> {
         n.to_le_bytes()[..if self.wide() { 8 } else { 4 }].to_vec()
     }
 
-    /// `prstatus_t` of an LWP that stands at `pc`.
-    fn status(self, lwp: u32, signal: i32, pc: u64, sp: u64) -> Vec<u8> {
-        let (size, pc_at, sp_at) = match self {
-            Self::Amd64 => (176, 136, 160),
-            Self::I386 => (76, 52, 64),
-            Self::Arm64 => (272, 256, 248),
-        };
-        let mut registers = vec![0; size];
-        put(&mut registers, pc_at, &self.word(pc));
-        put(&mut registers, sp_at, &self.word(sp));
+    /// `prstatus_t` of an LWP with the registers of `struct reg`.
+    pub(super) fn status(self, lwp: u32, signal: i32, registers: &[u8]) -> Vec<u8> {
+        let size = registers.len();
         let mut out = 1_u32.to_le_bytes().to_vec();
         if self.wide() {
             out.extend([0; 4]);
@@ -74,8 +69,21 @@ impl Machine {
         out
     }
 
+    /// `struct reg` of an LWP of which no more is known than where it stands.
+    fn stands_at(self, pc: u64, sp: u64) -> Vec<u8> {
+        let (size, pc_at, sp_at) = match self {
+            Self::Amd64 => (176, 136, 160),
+            Self::I386 => (76, 52, 64),
+            Self::Arm64 => (272, 256, 248),
+        };
+        let mut registers = vec![0; size];
+        put(&mut registers, pc_at, &self.word(pc));
+        put(&mut registers, sp_at, &self.word(sp));
+        registers
+    }
+
     /// `struct ptrace_lwpinfo` behind its size, with the siginfo of a fault.
-    fn lwp_info(self, lwp: u32, signal: i32, address: u64) -> Vec<u8> {
+    pub(super) fn lwp_info(self, lwp: u32, signal: i32, address: u64) -> Vec<u8> {
         let (size, info) = if self.wide() { (160, 48) } else { (140, 44) };
         let mut out = vec![0; size];
         put(&mut out, 0, &lwp.to_le_bytes());
@@ -88,7 +96,7 @@ impl Machine {
 }
 
 /// A note whose body begins with the size of its structures.
-fn sized(size: usize, body: &[u8]) -> Vec<u8> {
+pub(super) fn sized(size: usize, body: &[u8]) -> Vec<u8> {
     [&(size as u32).to_le_bytes(), body].concat()
 }
 
@@ -101,14 +109,14 @@ fn with_path(fixed: usize, path: &str) -> Vec<u8> {
     out
 }
 
-fn file(fd: i32, path: &str) -> Vec<u8> {
+pub(super) fn file(fd: i32, path: &str) -> Vec<u8> {
     let mut out = with_path(368, path);
     put(&mut out, 4, &1_u32.to_le_bytes());
     put(&mut out, 8, &fd.to_le_bytes());
     out
 }
 
-fn mapping(start: u64, end: u64, protection: u32, path: &str) -> Vec<u8> {
+pub(super) fn mapping(start: u64, end: u64, protection: u32, path: &str) -> Vec<u8> {
     let mut out = with_path(136, path);
     put(&mut out, 8, &start.to_le_bytes());
     put(&mut out, 16, &end.to_le_bytes());
@@ -135,7 +143,7 @@ pub fn core(machine: Machine, threads: u32) -> (CoreBuilder, Truth) {
         let mut misc = vec![0; 24];
         put(&mut misc, 0, title.as_bytes());
         core = core
-            .note("FreeBSD", 1, &machine.status(lwp, signal, pc, stack + 0x800))
+            .note("FreeBSD", 1, &machine.status(lwp, signal, &machine.stands_at(pc, stack + 0x800)))
             .note("FreeBSD", 2, &[0x11; 512])
             .note("FreeBSD", 7, &misc)
             .note("FreeBSD", 17, &machine.lwp_info(lwp, signal, 0x28));

@@ -4,6 +4,7 @@
 //! program headers than `e_phnum` can count, one section header at the end that counts them.
 
 pub mod freebsd;
+pub mod freebsd_process;
 pub mod linux;
 
 use std::fs::File;
