@@ -119,17 +119,28 @@ fn kernels_of_two_layouts_on_other_machines() {
     let dir = tempfile::tempdir().unwrap();
     let machines =
         [(Port::Arm64, Machine::Arm64, 3), (Port::I386, Machine::I386Pae, 2), (Port::I386, Machine::I386, 2)];
-    for (port, machine, version) in machines {
+    // The versions before: without the list of memory's ranges, and amd64's first one with tables of another form.
+    let before = [
+        (Port::Arm64, Machine::Arm64, 1),
+        (Port::Arm64, Machine::Arm64, 2),
+        (Port::I386, Machine::I386Pae, 1),
+        (Port::I386, Machine::I386, 1),
+        (Port::Amd64Old, Machine::Amd64, 1),
+    ];
+    for (port, machine, version) in machines.into_iter().chain(before) {
         for (layout, ctf) in layouts() {
             let made = kernel::build_for(port, &layout, ctf);
             let file = write(dir.path(), "kernel", &made.file);
             let kernel_base = port.kernel_base();
-            let direct =
-                if port == Port::Arm64 { (0xffff_a000_0000_0000, 0xffff_b000_0000_0000, 0) } else { (0, 0, 0) };
+            let direct = match port {
+                Port::Arm64 => (0xffff_a000_0000_0000, 0xffff_b000_0000_0000, 0),
+                Port::Amd64Old => (0xffff_ff00_0000_0000, 0xffff_ff80_0000_0000, 0),
+                _ => (0, 0, 0),
+            };
             let dump = Minidump { machine, version, kernel_base, direct, messages: Vec::new() }.write(&made.memory);
             let dump = write(dir.path(), "vmcore.0", &dump);
             let found = show(&dump, Some(&file));
-            let what = format!("{machine:?}, {}, types {ctf:?}", layout.osreldate);
+            let what = format!("{machine:?} version {version}, {}, types {ctf:?}", layout.osreldate);
             check_on(port, &found, ctf.is_some(), &what);
             assert_eq!(found["doubts"].as_array().map(Vec::len), Some(0), "{what}: {}", found["doubts"]);
             // Without the dump and the kernel's file.

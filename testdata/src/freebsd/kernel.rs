@@ -4,6 +4,7 @@
 //! Two layouts of its structures share no offset, so that nothing that is built into a reader passes by luck.
 
 use super::Memory;
+use super::debug_info::Sections;
 use super::kernel_file::file;
 use crate::ctf::CtfWriter;
 
@@ -12,6 +13,8 @@ use crate::ctf::CtfWriter;
 #[allow(missing_docs, reason = "the variants are the system's names")]
 pub enum Port {
     Amd64,
+    /// amd64 before version 2 of its minidumps: all of the kernel lies in the topmost 2 GiB.
+    Amd64Old,
     Arm64,
     I386,
 }
@@ -28,6 +31,7 @@ impl Port {
     pub const fn kernel_base(self) -> u64 {
         match self {
             Self::Amd64 => HEAP_AREA,
+            Self::Amd64Old => IMAGE_AREA,
             Self::Arm64 => 0xffff_0000_0000_0000,
             Self::I386 => 0xc000_0000,
         }
@@ -155,7 +159,7 @@ pub const MODULE: u64 = 0xffff_ffff_8220_0000;
 pub const VERSION: &str = "FreeBSD 14.1-RELEASE releng/14.1-n267679-10e31f0946d8 GENERIC\n";
 
 /// Functions, each 256 bytes long, from 4 KiB behind the start on.
-const FUNCTIONS: [&str; 14] = [
+pub(super) const FUNCTIONS: [&str; 14] = [
     "doadump",
     "vpanic",
     "panic",
@@ -263,7 +267,7 @@ impl Builder {
     /// word, sp, or x19 to x29, lr, sp.
     fn pcb(&mut self, at: u64, fp: u64, sp: u64, pc: u64, osreldate: u32) {
         let words = match self.port {
-            Port::Amd64 => vec![15, 14, 13, 12, fp, sp, 0xbb, pc],
+            Port::Amd64 | Port::Amd64Old => vec![15, 14, 13, 12, fp, sp, 0xbb, pc],
             Port::I386 => vec![0xd1, 0x51, fp, sp, 0xbb, pc],
             Port::Arm64 if osreldate >= 1_400_084 => (19..29).chain([fp, pc, sp]).collect(),
             Port::Arm64 => (0..29).chain([fp, pc, 0, sp]).collect(),
@@ -284,6 +288,25 @@ impl Builder {
     }
 }
 
+/// What a kernel has besides its symbols.
+#[derive(Clone, Debug)]
+pub struct Has {
+    /// The version of CTF in its file.
+    pub ctf: Option<u8>,
+    /// More sections of its file.
+    pub sections: Sections,
+    /// The constants for debuggers (`proc_off_*`).
+    pub constants: bool,
+    /// Every function keeps a frame record; without, that of the thread that sleeps does not.
+    pub frame_pointers: bool,
+}
+
+impl Default for Has {
+    fn default() -> Self {
+        Self { ctf: None, sections: Sections::new(), constants: true, frame_pointers: true }
+    }
+}
+
 /// Builds a kernel of amd64. `ctf`: the version of the types in its file, if it is to have any.
 #[must_use]
 pub fn build(layout: &Layout, ctf: Option<u8>) -> Kernel {
@@ -293,6 +316,12 @@ pub fn build(layout: &Layout, ctf: Option<u8>) -> Kernel {
 /// Builds the kernel of a machine.
 #[must_use]
 pub fn build_for(port: Port, layout: &Layout, ctf: Option<u8>) -> Kernel {
+    build_with(port, layout, &Has { ctf, ..Has::default() })
+}
+
+/// Builds the kernel of a machine that has what is said.
+#[must_use]
+pub fn build_with(port: Port, layout: &Layout, has: &Has) -> Kernel {
     let mut b = Builder {
         port,
         memory: Memory::new(0x300),
@@ -319,8 +348,11 @@ pub fn build_for(port: Port, layout: &Layout, ctf: Option<u8>) -> Kernel {
         ("kld_off_pathname", l.kld_pathname),
         ("kld_off_next", l.kld_next),
     ] {
-        b.constant(name, value);
+        if has.constants {
+            b.constant(name, value);
+        }
     }
+    b.rodata.resize(b.rodata.len().max(16), 0);
     let rodata = b.rodata.clone();
     b.memory.write(port.at(RODATA), &rodata);
     b.memory.write(port.at(TEXT), b"\x7fELF");
@@ -330,10 +362,10 @@ pub fn build_for(port: Port, layout: &Layout, ctf: Option<u8>) -> Kernel {
         b.symbols.push((name.to_owned(), at, 0x100, true));
     }
     facts(&mut b, l.osreldate);
-    processes(&mut b, l);
+    processes(&mut b, l, has.frame_pointers);
     modules(&mut b, l);
-    let types = ctf.map(|version| types(port, l, version));
-    let file = file(&b, types.as_deref());
+    let types = has.ctf.map(|version| types(port, l, version));
+    let file = file(&b, types.as_deref(), &has.sections);
     Kernel { file, memory: b.memory, log: LOG }
 }
 
@@ -365,7 +397,7 @@ fn facts(b: &mut Builder, osreldate: u32) {
 }
 
 /// Three processes: the kernel's with two threads, the one that died, and one that sleeps.
-fn processes(b: &mut Builder, l: &Layout) {
+fn processes(b: &mut Builder, l: &Layout, frame_pointers: bool) {
     let spec: [Process; 3] = [
         (4321, "ioctl-test", &[(100_077, "")]),
         (77, "sshd", &[(100_055, "sshd")]),
@@ -392,6 +424,12 @@ fn processes(b: &mut Builder, l: &Layout) {
             b.word(td + l.td_kstack, stack);
             b.memory.write(td + l.td_kstack_pages, &4_u16.to_le_bytes());
             thread(b, l, n, td, stack, (dumppcb, stoppcbs));
+            if n == 1 && !frame_pointers {
+                // Something else than a frame record.
+                let (pcb, other) = (td + l.td_pcb, b.bytes(0xffff_ffff_dead_beef));
+                let pcb = b.memory.number(pcb, b.port.pointer());
+                b.memory.write(pcb + 4 * b.port.pointer(), &other);
+            }
         }
     }
     b.pointer("allproc", procs[0]);
@@ -413,7 +451,7 @@ fn thread(b: &mut Builder, l: &Layout, n: usize, td: u64, stack: u64, saved: (u6
             // The trap frame lies where calltrap's stack pointer was; arm64 links it into the chain.
             let (trap, call) = (frames + 4 * 64 + 2 * width, inner + 64 + 2 * width);
             match b.port {
-                Port::Amd64 => {
+                Port::Amd64 | Port::Amd64Old => {
                     b.chain(frames, &before, inner);
                     b.word(trap + 64, inner);
                     b.word(trap + 152, function("sys_ioctl"));

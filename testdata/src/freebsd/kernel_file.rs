@@ -1,9 +1,10 @@
 //! The kernel's file: an executable of either class with the sections that a kernel has.
 
+use super::debug_info::Sections;
 use super::kernel::{Builder, DATA, Port, RODATA, TEXT, VERSION};
 
 /// Name, type, flags, address, contents, link, bytes of an entry.
-type Section<'s> = (&'static str, u32, u64, u64, &'s [u8], u32, u64);
+type Section<'s> = (&'s str, u32, u64, u64, &'s [u8], u32, u64);
 
 /// Appends numbers as wide as the class says.
 struct Out {
@@ -62,8 +63,8 @@ fn symbols(b: &Builder) -> (Vec<u8>, Vec<u8>) {
     (out.bytes, strings)
 }
 
-/// The file's bytes, with types when there are any.
-pub(super) fn file(b: &Builder, types: Option<&[u8]>) -> Vec<u8> {
+/// The file's bytes, with types when there are any, and with more sections.
+pub(super) fn file(b: &Builder, types: Option<&[u8]>, more: &Sections) -> Vec<u8> {
     let wide = b.port.pointer() == 8;
     let (symbols, strings) = symbols(b);
     let mut data = vec![0_u8; 256];
@@ -80,6 +81,7 @@ pub(super) fn file(b: &Builder, types: Option<&[u8]>) -> Vec<u8> {
     if let Some(types) = types {
         sections.push((".SUNW_ctf", 1, 0, 0, types, 4, 0));
     }
+    sections.extend(more.iter().map(|(name, bytes)| (name.as_str(), 1, 0, 0, bytes.as_slice(), 0, 0)));
     let (header, entry, shdr) = if wide { (64_u16, 56_u16, 64_u16) } else { (52, 32, 40) };
     let mut names = vec![0_u8];
     let mut headers = Out { wide, bytes: vec![0; shdr.into()] };
@@ -107,7 +109,7 @@ pub(super) fn file(b: &Builder, types: Option<&[u8]>) -> Vec<u8> {
     out.bytes[4] = if wide { 2 } else { 1 };
     out.short(2);
     out.short(match b.port {
-        Port::Amd64 => 62,
+        Port::Amd64 | Port::Amd64Old => 62,
         Port::Arm64 => 183,
         Port::I386 => 3,
     });

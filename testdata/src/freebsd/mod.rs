@@ -3,6 +3,7 @@
 //! It writes what is asked for field by field, as `sys/sys/kerneldump.h`, `machine/minidump.h`, `sys/kern/kern_dump.c`
 //! and `sys/ddb/db_textdump.c` lay it out; it checks nothing.
 
+pub mod debug_info;
 pub mod device;
 pub mod full;
 pub mod kernel;
@@ -54,6 +55,16 @@ impl Memory {
             };
             self.pages.get_mut(&number).expect("a mapped page exists")[(at % PAGE) as usize] = *byte;
         }
+    }
+
+    /// A number of up to 8 bytes at a virtual address.
+    ///
+    /// # Panics
+    /// When nothing is mapped there.
+    #[must_use]
+    pub fn number(&self, at: u64, size: u64) -> u64 {
+        let byte = |at: u64| self.pages[&self.maps[&(at / PAGE)]][(at % PAGE) as usize];
+        (0..size).rev().fold(0, |n, i| n << 8 | u64::from(byte(at + i)))
     }
 
     /// Writes a number of 8 bytes to a physical address.

@@ -17,7 +17,7 @@ use context::{Described, FreeBsd};
 use debuginfo::ctf::Ctf;
 use debuginfo::elf::ElfFile;
 use debuginfo::images::{Image, Verified};
-use debuginfo::layout::Fields;
+use debuginfo::layout::{Fields, Layouts as _};
 use debuginfo::{DebugInfo, Modules};
 use evidence::bytes::Endian;
 use evidence::{Access, Addr, Attribute, Doubt, Doubts, Event};
@@ -54,12 +54,12 @@ pub(super) fn outline(given: Given<'_>) -> Option<Kernel> {
     let tables = DebugInfo::new(&of_file, &passing);
     let arch = given.target.identity().arch;
     let stated = offsets::Stated::read(&tables, given.memory, arch.pointer_size());
-    if search.file.is_some() && stated.is_empty() {
+    let described = Described { info: &tables, ctf: ctf.as_ref(), dwarf: OnceLock::new(), stated: &stated };
+    if search.file.is_some() && stated.is_empty() && described.member("thread", "td_tid").is_none() {
         given
             .doubts
             .push(Doubt::new("kernel-file", "the kernel's constants for debuggers (proc_off_*) were not found"));
     }
-    let described = Described { info: &tables, ctf: ctf.as_ref(), dwarf: OnceLock::new(), stated: &stated };
     let freebsd = FreeBsd {
         target: given.target,
         fields: Fields {
