@@ -119,7 +119,8 @@ pub struct SymbolArgs {
     /// Ask the servers of DEBUGINFOD_URLS for what is missing, by build-id.
     #[arg(long)]
     pub debuginfod: bool,
-    /// Ask this server for Breakpad symbol files (NAME/ID/NAME.sym) of modules without debug information (repeatable).
+    /// Ask this server for Breakpad symbol files (NAME/ID/NAME.sym) of modules without debug information, and for images
+    /// and program databases of Windows (NAME/ID/NAME) (repeatable).
     #[arg(long, value_name = "URL")]
     pub symbol_server: Vec<String>,
     /// Where indexes of debug files and downloads are kept, instead of $XDG_CACHE_HOME/postfault.

@@ -117,6 +117,18 @@ impl<'m> DebugInfo<'m> {
 
     /// Adds what other sources know to what the DWARF says.
     fn complete(&self, index: usize, at: Svma, mut frames: Vec<SourceFrame>) -> Vec<SourceFrame> {
+        if frames.is_empty()
+            && let Some((module, file)) = self.module(index).and_then(|m| Some((m, m.pdb()?)))
+            && let Ok(rva) = u32::try_from(module.to_relative(at))
+        {
+            // Symbols without size are all that is left where a database has no functions.
+            let bias = at.0.wrapping_sub(u64::from(rva));
+            let mut found = file.resolve(rva);
+            for frame in &mut found {
+                frame.function_start = frame.function_start.map(|start| Svma(start.0.wrapping_add(bias)));
+            }
+            frames = found;
+        }
         let sym_file = if frames.is_empty() { self.sym_file(index) } else { None };
         if let Some((file, at, bias)) = sym_file.zip(self.module(index)).map(|(file, module)| {
             let relative = module.to_relative(at);

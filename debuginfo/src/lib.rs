@@ -36,6 +36,8 @@ pub mod locate;
 #[allow(unsafe_code, reason = "the one module that maps files")]
 mod map;
 mod parallel;
+pub mod pdb;
+pub mod pe;
 mod single;
 pub mod sym_file;
 pub mod symbols;

@@ -12,4 +12,5 @@ pub mod illumos;
 pub mod memory;
 pub mod minidump;
 pub mod victims;
+pub mod windows;
 pub mod workload;

@@ -64,7 +64,7 @@ fn bytes_before(at: Addr, memory: &dyn Memory, modules: &Modules) -> Option<[u8;
     let mut raw = [0_u8; LONGEST_CALL];
     let start = at.wrapping_sub(LONGEST_CALL.to_u64());
     if memory.read_exact(start, &mut raw).is_err() {
-        let from_file = modules.find(start).and_then(|(_, m)| m.main()?.bytes_at(m.to_svma(start)));
+        let from_file = modules.find(start).and_then(|(_, m)| m.code_in_file(m.to_svma(start)));
         raw.copy_from_slice(from_file?.get(..LONGEST_CALL)?);
     }
     Some(raw)

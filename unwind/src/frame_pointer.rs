@@ -35,7 +35,7 @@ pub(crate) fn sets_frame_pointer(pc: Addr, arch: Arch, walker: &Walker<'_, '_>) 
     let (got, _) = walker.memory.read(Addr(start), &mut code);
     if got < length {
         // Before generated code there may be nothing: its own page is enough. Code of an image may be in the file only.
-        let from_file = known.and_then(|(m, start)| m.main()?.bytes_at(m.to_svma(start))?.get(..length));
+        let from_file = known.and_then(|(m, start)| m.code_in_file(m.to_svma(start))?.get(..length));
         if let Some(bytes) = from_file {
             code.copy_from_slice(bytes);
         } else {

@@ -24,6 +24,8 @@ mod frame_pointer;
 mod freebsd_kernel;
 mod illumos_trap;
 mod orc_step;
+mod pe_epilogue;
+mod pe_step;
 mod scan;
 mod sym_step;
 mod trampoline;

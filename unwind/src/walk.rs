@@ -1,7 +1,8 @@
 //! The walk itself: which method for which frame, and when to stop.
 
 use crate::{
-    Frame, Limits, Stack, Trust, abi, cfi_step, code, frame_pointer, illumos_trap, orc_step, scan, sym_step, trampoline,
+    Frame, Limits, Stack, Trust, abi, cfi_step, code, frame_pointer, illumos_trap, orc_step, pe_step, scan, sym_step,
+    trampoline,
 };
 use code::ReturnTo;
 use debuginfo::DebugInfo;
@@ -129,6 +130,21 @@ impl<'w, 'm> Walker<'w, 'm> {
                 }
                 Err(why) => lost = Some(why),
             }
+        } else if let Some(Ok(caller)) = pe_step::step(frame, self).map(|found| found.map_err(|why| lost = Some(why))) {
+            frame.cfa = Some(caller.cfa);
+            frame.signal_frame = caller.interrupted;
+            if caller.pc.0 == 0 {
+                return Step::End;
+            }
+            return Step::Caller(Frame {
+                registers: caller.registers,
+                pc: caller.pc,
+                is_return_address: !caller.interrupted,
+                cfa: None,
+                trust: Trust::Cfi,
+                signal_frame: false,
+                suspect: self.is_no_code(caller.pc.wrapping_sub(u64::from(!caller.interrupted))),
+            });
         } else if let Some(found) = sym_step::step(frame, inner, self) {
             match found {
                 Ok(caller) => {

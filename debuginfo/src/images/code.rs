@@ -52,6 +52,9 @@ impl CodeMap {
 pub(super) fn by_segments(module: &Module, at: Addr) -> CodeAt {
     let svma = module.to_svma(at);
     let Some(file) = module.main() else {
+        if let Some(code) = module.is_native_code(at) {
+            return if code { CodeAt::Yes } else { CodeAt::NotExecutable };
+        }
         return match module.stated_symbols().map(|s| s.code().contains(&svma.0)) {
             Some(true) => CodeAt::Yes,
             Some(false) => CodeAt::NotExecutable,

@@ -5,9 +5,10 @@
 //! Linux may have both, and then the ELF file's own debug information counts first.
 
 use super::in_memory::{InMemory, LIMIT_SPAN, head_of_file, slide_of};
-use super::{Image, Modules, Outcome, Verified};
+use super::{Image, Modules, Native, Outcome, Verified};
 use crate::elf::ElfFile;
 use crate::locate::{StoreKey, Wanted, breakpad_id};
+use crate::pe::PeFile;
 use crate::{BuildId, Locator};
 use evidence::{Doubt, Doubts, Identity, ImageHint, Mapping, Memory, ModuleId, Os, Target};
 
@@ -62,6 +63,10 @@ impl Finder<'_> {
         if let Some((file, _)) = &image.file {
             let end = file.span().end.wrapping_add(image.slide);
             image.size = image.size.max(end.saturating_sub(image.base.0));
+        }
+        if self.identity.os == Os::Windows {
+            let copy = PeFile::from_memory(&format!("[{name} in memory]"), hint.base, self.memory);
+            image.native = Some(Native::windows(self.identity.arch, id.and_then(|id| id.code_id.as_deref()), copy));
         }
         image.store = id.and_then(|id| StoreKey::new(id.debug_file.as_deref()?, id.debug_id.as_deref()?));
         if image.file.is_none() {

@@ -5,6 +5,7 @@ mod code;
 mod in_memory;
 mod link_map;
 mod minidump;
+mod native;
 mod outline;
 mod report;
 mod stated;
@@ -20,6 +21,7 @@ pub use backed::Backed;
 pub use code::CodeAt;
 use code::CodeMap;
 use evidence::{Addr, Doubt, Doubts, Memory, Origin, Svma, Target};
+pub use native::Native;
 pub use report::{FileReport, Outcome, SymbolKind, Verified};
 pub use stated::Image;
 use std::ops::Range;
@@ -48,6 +50,8 @@ pub struct Module {
     /// What symbol stores know it by, where the source says it.
     store: Option<StoreKey>,
     sym: OnceLock<Store>,
+    /// What is known of an image that is no ELF file.
+    native: Option<Native>,
     /// The unwind table of a Linux kernel or of one of its modules.
     orc: Option<Orc>,
     /// Where the sections of a relocatable file lie, as the image's own addresses.
@@ -83,6 +87,7 @@ impl Module {
             stated: None,
             store: None,
             sym: OnceLock::new(),
+            native: None,
             orc: None,
             sections: Vec::new(),
             locator: Arc::new(locator.clone()),
@@ -248,6 +253,7 @@ impl Module {
         let store = self.store_search();
         report.debug = store.file.as_ref().map(|f| f.path().to_owned()).or(report.debug);
         report.searched.extend(store.searched.iter().cloned());
+        self.report_native(&mut report);
         crate::locate::judge(self, separate, supplementary, &mut report);
         report
     }

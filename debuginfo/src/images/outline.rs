@@ -403,6 +403,7 @@ impl Finder<'_> {
             stated: None,
             store: None,
             sym: OnceLock::new(),
+            native: None,
             orc: None,
             sections: Vec::new(),
             locator: Arc::clone(&self.locator),

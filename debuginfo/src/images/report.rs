@@ -52,6 +52,10 @@ pub enum SymbolKind {
     Kallsyms,
     /// A Breakpad symbol file.
     SymFile,
+    /// A program database of Windows.
+    Pdb,
+    /// The exported names of an image of Windows.
+    PeExports,
     /// Nothing.
     #[default]
     None,
@@ -67,6 +71,8 @@ impl SymbolKind {
             Self::Dynsym => "dynsym",
             Self::Kallsyms => "kallsyms",
             Self::SymFile => "sym-file",
+            Self::Pdb => "pdb",
+            Self::PeExports => "pe-exports",
             Self::None => "none",
         }
     }

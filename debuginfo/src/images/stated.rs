@@ -1,7 +1,7 @@
 //! Images that the source knows by itself: a kernel and its modules, the modules of a minidump.
 
 use super::code::CodeMap;
-use super::{Module, Modules, Outcome, Verified};
+use super::{Module, Modules, Native, Outcome, Verified};
 use crate::dwarf::SplitFiles;
 use crate::elf::ElfFile;
 use crate::kernel::Orc;
@@ -35,6 +35,8 @@ pub struct Image {
     pub symbols: Option<SymbolTable>,
     /// What symbol stores know it by, when the source says it; otherwise its build-id decides.
     pub store: Option<StoreKey>,
+    /// What is known of an image that is no ELF file.
+    pub native: Option<Native>,
     /// A Linux kernel's or module's unwind table.
     pub orc: Option<Orc>,
     /// Where the sections of its relocatable file lie (a kernel module's), by name, as the image's own addresses.
@@ -56,6 +58,7 @@ impl Image {
             problem: None,
             symbols: None,
             store: None,
+            native: None,
             orc: None,
             sections: Vec::new(),
         }
@@ -76,6 +79,7 @@ impl Image {
             stated: self.symbols,
             store: self.store,
             sym: OnceLock::new(),
+            native: self.native,
             orc: self.orc,
             sections: self.sections,
             locator: Arc::clone(locator),

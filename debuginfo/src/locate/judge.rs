@@ -16,12 +16,16 @@ pub(crate) fn judge(module: &Module, separate: &Separate, alternate: &Supplement
     let tables = [module.main(), module.debug(), module.mini_debug_info()];
     let has_symtab = tables.into_iter().flatten().any(crate::symbols::has_symbols);
     let has_dynsym = module.main().is_some_and(|f| f.dynamic().is_some());
+    let has_pdb = module.pdb().is_some();
     let has_sym_file = module.sym_file().is_some();
+    let has_exports = module.pe().is_some_and(|pe| !pe.exports().is_empty());
     report.kind = match (has_dwarf, has_symtab, has_dynsym) {
         (true, ..) => SymbolKind::Dwarf,
+        _ if has_pdb => SymbolKind::Pdb,
         _ if has_sym_file => SymbolKind::SymFile,
         (_, true, _) => SymbolKind::Symtab,
         (_, _, true) => SymbolKind::Dynsym,
+        _ if has_exports => SymbolKind::PeExports,
         _ => module.stated_symbols().map_or(SymbolKind::None, SymbolTable::kind),
     };
     // The kernel's vDSO comes without debug information on every distribution.
@@ -30,6 +34,10 @@ pub(crate) fn judge(module: &Module, separate: &Separate, alternate: &Supplement
     }
     let id = module.build_id.as_ref().map_or(String::new(), |id| format!(" (build-id {id})"));
     let give = "give the file with --exe, its folder with --symbols, or use --debuginfod";
+    if module.is_windows() {
+        judge_windows(module, has_pdb, has_sym_file, report);
+        return;
+    }
     if has_sym_file {
         return;
     }
@@ -59,6 +67,28 @@ pub(crate) fn judge(module: &Module, separate: &Separate, alternate: &Supplement
         report.problem = Some("linked without a build-id: it was only compared by its segments".into());
         report.remedy = Some("link with --build-id".into());
     }
+}
+
+/// What an image of Windows lacks: names and lines come from its program database or a symbol file, unwinding from the
+/// image itself or the symbol file.
+fn judge_windows(module: &Module, has_pdb: bool, has_sym_file: bool, report: &mut FileReport) {
+    let has_image = module.pe().is_some();
+    let key = module.store_key().map(|k| format!(" (debug id {}, {})", k.id(), k.name())).unwrap_or_default();
+    let mismatch = report.searched.iter().find(|(_, o)| matches!(o, Outcome::Mismatch { .. }));
+    let other = mismatch.map(|(path, outcome)| format!("; {} is {outcome}", path.display())).unwrap_or_default();
+    report.problem = match (has_pdb, has_sym_file, has_image) {
+        (true, _, true) | (_, true, _) => None,
+        (true, false, false) => Some(format!("its image was not found: unwinding is guessed{other}")),
+        (false, false, true) => Some(format!("its program database was not found{key}{other}")),
+        (false, false, false) => {
+            Some(format!("{}: neither its image nor its program database was found{key}{other}", module.path))
+        }
+    };
+    report.remedy = report.problem.is_some().then(|| {
+        "give the folder of its .pdb and its image, or a symbol store, with --symbols, or name a server with \
+         --symbol-server"
+            .into()
+    });
 }
 
 /// The Debian package that would bring the debug information of a file, by dpkg's own lists; `None` elsewhere.

@@ -3,6 +3,7 @@
 mod alternate;
 mod debuginfod;
 mod judge;
+pub(crate) mod native;
 mod separate;
 mod store;
 

@@ -185,7 +185,7 @@ fn places(locator: &Locator, key: &StoreKey) -> Vec<PathBuf> {
 }
 
 /// One part of a URL's path (RFC 3986, 2.3): what is not unreserved is written as `%XX`.
-fn percent_encoded(part: &str) -> String {
+pub(super) fn percent_encoded(part: &str) -> String {
     part.bytes().fold(String::new(), |mut text, b| {
         match b {
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => text.push(char::from(b)),

@@ -112,6 +112,11 @@ impl<'m> Symbols<'m> {
                 sections = code_ranges(file);
             }
         }
+        if let Some(pe) = module.pe().filter(|pe| !pe.exports().is_empty()) {
+            layers.push(Layer::of_table(pe.exports().table()));
+            sections.push(pe.exports().code().clone());
+            kind = SymbolKind::PeExports;
+        }
         if full {
             kind = SymbolKind::Symtab;
         } else if let Some(stated) = module.stated_symbols() {
