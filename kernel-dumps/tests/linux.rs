@@ -242,6 +242,19 @@ fn parts_of_a_split_dump_are_one_dump() {
     for at in all.iter().copied() {
         assert_eq!(page(&dump, at), page(&truth, at), "{at:#x}");
     }
+    // A part without pages ends where its bitmaps' last zeros would be (seen of makedumpfile 1.7.2).
+    let mut empty = part(&whole, 1 << 20..1 << 21);
+    let block = |at: usize| u32::from_le_bytes(whole[at..at + 4].try_into().unwrap()) as usize * 4096;
+    let end = 4096 + block(432) + block(436) - 5;
+    assert!(empty[end..end + 5].iter().all(|b| *b == 0));
+    // The notes that the helper puts behind go with it.
+    empty.truncate(end);
+    empty[SUB + 32..SUB + 64].copy_from_slice(&[0; 32]);
+    let alone = LinuxDump::from_source(Path::new("x"), Box::new(empty.clone())).unwrap();
+    assert!(alone.gaps().doubts.iter().any(|d| d.why.contains("--part")), "{:?}", alone.gaps().doubts);
+    assert!(!alone.gaps().doubts.iter().any(|d| d.why.contains("the file ends")), "{:?}", alone.gaps().doubts);
+    empty.truncate(end - 4096);
+    assert!(LinuxDump::from_source(Path::new("x"), Box::new(empty)).is_err());
     // Without one of them its pages are missing, and this is said.
     let lone = LinuxDump::from_source(Path::new("x"), Box::new(first.to_vec())).unwrap();
     for lone in [parts(&[first, third]).unwrap(), lone] {

@@ -82,13 +82,17 @@ impl Kdump {
         if bitmap_size > LIMIT_BITMAP || bitmap_size == 0 {
             return Err(bad(436, "bitmaps of 1 byte to 4 GiB", format!("{bitmap_size:#x} bytes")));
         }
-        let bitmaps = exact(&*source, bitmap_at, bitmap_size.to_usize()).ok_or_else(|| {
+        // makedumpfile 1.7.2 does not write the zeros at the end of the last block of a part without pages.
+        let lost = bitmap_at.saturating_add(bitmap_size).saturating_sub(source.size());
+        let there = bitmap_size.checked_sub(lost).filter(|_| lost < block).unwrap_or(bitmap_size);
+        let mut bitmaps = exact(&*source, bitmap_at, there.to_usize()).ok_or_else(|| {
             bad(
                 bitmap_at,
                 "bitmaps inside the file",
                 format!("{bitmap_size:#x} bytes in a file of {:#x}", source.size()),
             )
         })?;
+        bitmaps.resize(bitmap_size.to_usize(), 0);
         // Dumps with one bitmap only have room for no more than max_mapnr bits.
         let half = bitmaps.len().wrapping_shr(1);
         let two = max_mapnr <= half.to_u64().saturating_mul(8);
@@ -119,12 +123,16 @@ impl Kdump {
         let last = dumped.rank(end.min(dumped.bits()));
         let table_end = descriptors.saturating_add(last.saturating_sub(first).saturating_mul(DESCRIPTOR));
         let mut truncated_at = None;
-        if table_end > source.size() {
+        if last > first && table_end > source.size() {
             truncated_at = Some(source.size());
             doubts.push(Doubt::new(
                 "kdump",
                 format!("the file ends at {:#x}, inside its table of pages ({table_end:#x})", source.size()),
             ));
+        }
+        if lost > 0 && !split {
+            truncated_at = Some(source.size());
+            doubts.push(Doubt::new("kdump", format!("the last {lost} bytes of its bitmaps are not in the file")));
         }
         let incomplete = status & STATUS_INCOMPLETE != 0;
         if incomplete {
