@@ -313,3 +313,21 @@ fn damaged_databases_and_images() {
     }
     assert!(opened > 500 && named > 5_000, "{opened} {named}");
 }
+
+/// A database of Microsoft's own tools: the addresses of the crash in `sigsegv.dmp` and of its callers.
+#[test]
+fn a_database_of_microsofts_linker() {
+    let Some(path) = testdata::fixtures::fixture("minidump/llvm/sigsegv.pdb") else { return };
+    let pdb = PdbFile::open(&path).unwrap();
+    assert_eq!(pdb.id(), "7DD47A9FC2E8499AA78EC14AE2C965A21");
+    let frame = |rva: u32| {
+        let frames = pdb.resolve(rva);
+        assert_eq!(frames.len(), 1, "{frames:?}");
+        let text = |s: &Option<std::sync::Arc<str>>| s.as_deref().unwrap_or("?").to_owned();
+        (text(&frames[0].function), text(&frames[0].file).to_ascii_lowercase(), frames[0].line)
+    };
+    // As `llvm-pdbutil dump -l` lists them.
+    for (rva, name, line) in [(0x10d9, "crash", 22), (0x1170, "foo", 32), (0x105c, "main", 38)] {
+        assert_eq!(frame(rva), (name.to_owned(), r"c:\temp\sigsegv.cpp".to_owned(), Some(line)));
+    }
+}
