@@ -2,7 +2,8 @@
 //!
 //! A few C++ units full of templates are generated and compiled; then each object file is copied many times, with a
 //! token of fixed length in its names replaced by the copy's number. The copies are distinct units with distinct
-//! functions, at the price of a file copy. Built once and kept in `target/workloads/`.
+//! functions, at the price of a file copy. Built once and kept in `target/workloads/`, or where `POSTFAULT_WORKLOADS`
+//! says.
 
 use crate::fixtures::workspace;
 use crate::victims::{VictimError, cache, tool, tool_version};
@@ -131,7 +132,9 @@ pub fn build(size: Size, flags: &[&str]) -> Result<PathBuf, VictimError> {
     (0..TEMPLATES).for_each(|t| source(t).hash(&mut hasher));
     (include_str!("../workload/target.cc"), include_str!("../workload/walk.h"), flags).hash(&mut hasher);
     tool_version("g++")?.hash(&mut hasher);
-    let home = cache().with_file_name("workloads").join(format!("{:016x}", hasher.finish()));
+    let kept =
+        std::env::var_os("POSTFAULT_WORKLOADS").map_or_else(|| cache().with_file_name("workloads"), PathBuf::from);
+    let home = kept.join(format!("{:016x}", hasher.finish()));
     let program = home.join(size.name());
     if program.is_file() {
         return Ok(program);

@@ -8,6 +8,7 @@ mod plot;
 mod sample;
 mod series;
 mod sizes;
+mod tools;
 mod traces;
 
 use crate::steps::{root, run as step};
@@ -53,6 +54,9 @@ pub struct Options {
     /// Also measure 2 GB of DWARF: takes that much disk and memory, and half an hour.
     #[arg(long)]
     big: bool,
+    /// Build what is measured, and measure nothing: what is there needs no building later.
+    #[arg(long)]
+    prepare: bool,
     /// Write the page of figures only.
     #[arg(long)]
     page_only: bool,
@@ -71,6 +75,9 @@ pub fn run(options: &Options) -> Result<(), String> {
         }
     };
     println!("{}", machine());
+    if options.prepare {
+        return series::prepare(options.big);
+    }
     let minidumps = || minidump::measure(&postfault, options.runs, options.stackwalk.as_deref());
     match options.part {
         Some(Part::Minidump) => return minidumps(),
@@ -108,7 +115,7 @@ fn machine() -> String {
         std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim()
     );
     let _ = writeln!(lines, "- load: {}", std::fs::read_to_string("/proc/loadavg").unwrap_or_default().trim());
-    for tool in ["gdb", series::lldb(), "eu-stack", "zstd"] {
+    for tool in ["gdb", tools::lldb(), "eu-stack", "zstd"] {
         let version = Command::new(tool).arg("--version").output().ok();
         let text = version.map(|o| String::from_utf8_lossy(&o.stdout).into_owned()).unwrap_or_default();
         let _ = writeln!(lines, "- {tool}: {}", text.lines().next().unwrap_or("not installed"));

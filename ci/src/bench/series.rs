@@ -3,8 +3,8 @@
 //! Every point is one waiting process that all tools look at in turn. Absolute times belong to the run; what the page
 //! is for are the ratios, of processor time as well as of wall time because other programs may use the machine.
 
-use super::sample::{Sample, Spread, once, spread};
-use super::{machine, plot, size};
+use super::sample::{Sample, Spread, spread};
+use super::{machine, plot, size, tools};
 use crate::steps::root;
 use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader};
@@ -15,13 +15,8 @@ use testdata::workload::{self, Size};
 
 /// Frames of the generated walk in each thread.
 const DEPTH: &str = "24";
-/// A tool that takes longer than this has no figure.
-const LIMIT_SECONDS: &str = "120";
-/// The tools, ours first.
-const NAMES: [&str; 5] = ["postfault bt --no-cache", "postfault bt", "gdb bt", "lldb bt all", "eu-stack -i -s"];
-/// Those that show variables.
-const NAMES_OF_VALUES: [&str; 2] = ["postfault bt --locals --no-cache", "gdb info locals"];
-
+/// Threads of the largest program, where that is measured.
+const LARGE_THREADS: usize = 1000;
 /// What the tools look at.
 #[derive(Clone, Copy)]
 struct Subject<'p> {
@@ -33,12 +28,6 @@ struct Subject<'p> {
     values: bool,
 }
 
-impl Subject<'_> {
-    const fn names(&self) -> &'static [&'static str] {
-        if self.values { &NAMES_OF_VALUES } else { &NAMES }
-    }
-}
-
 /// The figures of all tools for one process.
 pub struct Point {
     pub threads: usize,
@@ -46,9 +35,11 @@ pub struct Point {
     pub form: &'static str,
     /// Bytes of the executable, nearly all of it DWARF.
     pub bytes: u64,
-    pub names: &'static [&'static str],
+    pub names: Vec<&'static str>,
     /// In the order of the names.
     pub samples: Vec<Vec<Sample>>,
+    /// Why there are none, in the same order.
+    pub left_out: Vec<Option<String>>,
 }
 
 /// A plot's file, the name of its x axis, and what lies on that.
@@ -64,7 +55,7 @@ struct Chapter {
 /// Measures, and writes `docs/performance.md` and its plots.
 pub fn measure(postfault: &Path, runs: usize, threads: &[usize], segments: &[usize], big: bool) -> Result<(), String> {
     let cache = super::scratch()?;
-    let measure = |subject: Subject<'_>| point(subject, runs, postfault, cache.path());
+    let measure = |subject: Subject<'_>| point(subject, runs, postfault, cache.path(), &mut Vec::new());
     let small = workload::build(Size::Small, &[]).map_err(|e| e.to_string())?;
     let medium = workload::build(Size::Medium, &[]).map_err(|e| e.to_string())?;
     let big = if big { Some(workload::build(Size::Big, &[]).map_err(|e| e.to_string())?) } else { None };
@@ -91,7 +82,16 @@ pub fn measure(postfault: &Path, runs: usize, threads: &[usize], segments: &[usi
             by_form.push(measure(Subject { program: &program, form, ..one })?);
         }
     }
-    let by_threads = all(threads.iter().map(|n| Subject { threads: *n, ..one }).collect())?;
+    // Debug information in a file of its own, compressed, as distributions have it.
+    if let Some(program) = separate(&medium, folder.path()) {
+        by_form.push(measure(Subject { program: &program, form: "zlib, separate file", ..one })?);
+    }
+    let mut over = Vec::new();
+    let mut by_threads = Vec::new();
+    for n in threads {
+        by_threads.push(point(Subject { threads: *n, ..one }, runs, postfault, cache.path(), &mut over)?);
+    }
+    let by_size_of_many = all(big.iter().map(|program| Subject { program, threads: LARGE_THREADS, ..one }).collect())?;
     let chapters = [
         Chapter {
             title: "Size of DWARF",
@@ -114,38 +114,30 @@ pub fn measure(postfault: &Path, runs: usize, threads: &[usize], segments: &[usi
             plot: Some(("performance-threads.svg", "threads", |p| count(p.threads))),
             points: by_threads,
         },
+        Chapter { title: "Many threads and much DWARF", plot: None, points: by_size_of_many },
     ];
     write_page(runs, &chapters)
 }
 
-/// lldb under the name that it has here.
-pub fn lldb() -> &'static str {
-    let runs = |name: &str| Command::new(name).arg("--version").output().is_ok_and(|o| o.status.success());
-    ["lldb", "lldb-19"].into_iter().find(|name| runs(name)).unwrap_or("lldb")
+/// The program without debug information, which is in a compressed file beside it.
+fn separate(program: &Path, folder: &Path) -> Option<PathBuf> {
+    let (stripped, debug) = (folder.join("separate"), folder.join("separate.debug"));
+    let link = format!("--add-gnu-debuglink={}", debug.display());
+    let objcopy = |words: &[&str], to: &Path| {
+        let made = Command::new("objcopy").args(words).arg(program).arg(to).status();
+        made.is_ok_and(|status| status.success())
+    };
+    let made = objcopy(&["--only-keep-debug", "--compress-debug-sections=zlib"], &debug)
+        && objcopy(&["--strip-debug", "-p", &link], &stripped);
+    made.then_some(stripped)
 }
 
-fn tools(postfault: &Path, cache: &Path, pid: u32, values: bool) -> Vec<Vec<String>> {
-    let (ours, cache, pid) = (postfault.display().to_string(), cache.display().to_string(), pid.to_string());
-    let gdb = ["gdb", "-nx", "-batch", "-iex", "set debuginfod enabled off", "-p", &pid, "-ex"];
-    let with = |last: &'static str| gdb.iter().copied().chain([last]).collect::<Vec<&str>>();
-    let words: Vec<Vec<&str>> = if values {
-        vec![
-            vec![&ours, "bt", "--locals", "--no-cache", "--pid", &pid],
-            with("thread apply all frame apply all -c info locals"),
-        ]
-    } else {
-        vec![
-            vec![&ours, "bt", "--no-cache", "--pid", &pid],
-            vec![&ours, "bt", "--cache-dir", &cache, "--pid", &pid],
-            with("thread apply all bt"),
-            vec![lldb(), "--batch", "-p", &pid, "-o", "bt all"],
-            vec!["eu-stack", "-i", "-s", "-n", "0", "-p", &pid],
-        ]
-    };
-    let limited = |list: &Vec<&str>| {
-        ["timeout", "-s", "KILL", LIMIT_SECONDS].iter().chain(list).map(|w| (*w).to_owned()).collect()
-    };
-    words.iter().map(limited).collect()
+/// Builds the programs that are measured, so that a quiet machine is not kept waiting for a compiler.
+pub fn prepare(big: bool) -> Result<(), String> {
+    for size in [Some(Size::Small), Some(Size::Medium), big.then_some(Size::Big)].into_iter().flatten() {
+        println!("{}", workload::build(size, &[]).map_err(|e| e.to_string())?.display());
+    }
+    Ok(())
 }
 
 /// A waiting workload; it ends with this.
@@ -195,33 +187,46 @@ impl Drop for Waiting {
     }
 }
 
-fn point(subject: Subject<'_>, runs: usize, postfault: &Path, cache: &Path) -> Result<Point, String> {
+/// Looks at one process with all tools in turn, but those that `over` says took too long for an easier one.
+fn point(
+    subject: Subject<'_>,
+    runs: usize,
+    postfault: &Path,
+    cache: &Path,
+    over: &mut Vec<&'static str>,
+) -> Result<Point, String> {
     let Subject { program, form, threads, mappings, values } = subject;
     let waiting = Waiting::start(&subject)?;
-    let tools = tools(postfault, cache, waiting.child.id(), values);
+    let pid = waiting.child.id().to_string();
+    let tools = tools::live(postfault, cache, &pid, values);
     let mut samples: Vec<Vec<Sample>> = tools.iter().map(|_| Vec::new()).collect();
-    let mut failed = vec![false; tools.len()];
+    let mut left_out: Vec<Option<String>> =
+        tools.iter().map(|t| over.contains(&t.name).then(|| "took too long with fewer threads".to_owned())).collect();
     // The first round warms page cache and our cache, and is not counted; then all take turns.
     for round in 0..=runs {
-        for ((words, list), failed) in tools.iter().zip(&mut samples).zip(&mut failed) {
+        for ((tool, list), left_out) in tools.iter().zip(&mut samples).zip(&mut left_out) {
             // What failed or took too long will do so again.
-            if *failed {
+            if left_out.is_some() {
                 continue;
             }
             waiting.reset().map_err(|e| e.to_string())?;
-            match once(words) {
+            match tool.limited() {
                 Ok(sample) if round > 0 => list.push(Sample { stop: waiting.gap(), ..sample }),
                 Ok(_) => {}
                 Err(why) => {
-                    println!("left out: {why}");
-                    *failed = true;
+                    println!("left out: {}: {why}", tool.name);
+                    if why == tools::TOO_LONG {
+                        over.push(tool.name);
+                    }
+                    *left_out = Some(why);
                 }
             }
         }
     }
     let bytes = size(&program.to_path_buf())?;
     println!("measured {form}, {bytes} bytes, {threads} threads, {mappings} mappings");
-    Ok(Point { threads, mappings, form, bytes, names: subject.names(), samples })
+    let names = tools.iter().map(|t| t.name).collect();
+    Ok(Point { threads, mappings, form, bytes, names, samples, left_out })
 }
 
 fn rows(text: &mut String, points: &[Point]) {
@@ -232,13 +237,15 @@ fn rows(text: &mut String, points: &[Point]) {
     for point in points {
         let ours = point.samples.first().map(Vec::as_slice).unwrap_or_default();
         let (wall, cpu) = (spread(ours, |s| s.wall).median, spread(ours, |s| s.cpu).median);
-        for (name, list) in point.names.iter().zip(&point.samples) {
+        for ((name, list), left_out) in point.names.iter().zip(&point.samples).zip(&point.left_out) {
             let program = format!("{}, {} MB", point.form, point.bytes / 1_000_000);
             if list.is_empty() {
                 let _ = writeln!(
                     text,
-                    "| {program} | {} | {} | {name} | 0 | failed, or over {LIMIT_SECONDS} s | | | | | |",
-                    point.threads, point.mappings
+                    "| {program} | {} | {} | {name} | 0 | {} | | | | | |",
+                    point.threads,
+                    point.mappings,
+                    left_out.as_deref().unwrap_or("no run was counted")
                 );
                 continue;
             }
@@ -272,8 +279,8 @@ fn write_page(runs: usize, chapters: &[Chapter]) -> Result<(), String> {
     text.push_str(&machine());
     let _ = writeln!(text, "\nCounted runs: {runs}. Frames per thread: {DEPTH} of the walk and their inlined calls.\n");
     for values in [false, true] {
-        for words in tools(Path::new("postfault"), Path::new("DIR"), 4711, values) {
-            let _ = writeln!(text, "    {}", words.get(4..).unwrap_or_default().join(" "));
+        for tool in tools::live(Path::new("postfault"), Path::new("DIR"), "4711", values) {
+            let _ = writeln!(text, "    {}", tool.words.join(" "));
         }
     }
     for Chapter { title, plot, points } in chapters {
@@ -281,7 +288,7 @@ fn write_page(runs: usize, chapters: &[Chapter]) -> Result<(), String> {
         rows(&mut text, points);
         let Some((file, axis, x)) = plot.filter(|_| points.len() > 1) else { continue };
         let _ = writeln!(text, "\n![CPU seconds against {axis}]({file})");
-        let names = points.first().map(|p| p.names).unwrap_or_default();
+        let names = points.first().map(|p| p.names.clone()).unwrap_or_default();
         let lines: Vec<plot::Line<'_>> = names
             .iter()
             .enumerate()
