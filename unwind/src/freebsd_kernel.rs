@@ -4,13 +4,14 @@
 //! `sys/arm64/arm64/stack_machdep.c`, has nothing else), so their chain is followed wherever there is no call frame
 //! information, and the code is not asked whether it agrees: a dump may hold none of it. Where a trap, an interrupt or
 //! a system call entered the kernel, the registers of what was interrupted lie on the stack (`struct trapframe`,
-//! `sys/amd64/include/frame.h`, `sys/i386/include/frame.h`). On arm64 the entry code links them into the chain itself.
+//! `sys/amd64/include/frame.h`, `sys/i386/include/frame.h`). arm64's entry code (`sys/arm64/arm64/exception.S`) sets the
+//! frame pointer to the end of the trap frame, where there is no frame record: ddb's `db_trace.c` does the same as here.
 
 use crate::walk::Walker;
 use crate::{Frame, Limits, Stack, Trust, abi, cfi_step};
 use debuginfo::DebugInfo;
 use evidence::bytes::{Endian, u32_at, u64_at};
-use evidence::{Addr, Arch, Memory, Register, Registers};
+use evidence::{Addr, Arch, Memory, Register, Registers, ToUsize};
 use std::collections::HashSet;
 
 /// Where `struct trapframe` of amd64 keeps the registers, by DWARF number: rdi, rsi, rdx, rcx, r8, r9, rax, rbx, rbp,
@@ -44,6 +45,52 @@ const I386_CS: usize = 56;
 const I386_SIZE: usize = 64;
 /// What `calltrap` of i386 pushes before it calls: the frame's address.
 const I386_ARGUMENT: u64 = 4;
+
+/// `struct trapframe` of arm64 (`sys/arm64/include/frame.h`): its bytes, and where x0 is. It begins with sp, lr and elr;
+/// spsr and esr were of 32 bits, and far was not there, before FreeBSD 14.
+const ARM64: [(u64, usize); 2] = [(288, 48), (272, 32)];
+/// What the entry code leaves free between the interrupted stack pointer and the trap frame.
+const ARM64_GAP: u64 = 128;
+
+/// Code of arm64 that was entered from the kernel, or from a program, with a trap frame below its frame pointer.
+fn entered(name: &str) -> Option<bool> {
+    match name {
+        "handle_el1h_sync" | "handle_el1h_irq" | "handle_el1h_fiq" | "handle_el1h_serror" => Some(true),
+        "handle_el0_sync" | "handle_el0_irq" | "handle_el0_fiq" | "handle_el0_serror" => Some(false),
+        _ => None,
+    }
+}
+
+/// What arm64's entry code interrupted. The saved stack pointer says which form the trap frame has.
+fn arm64_trap_frame(name: &str, registers: &Registers, walker: &Walker<'_, '_>) -> Option<Step> {
+    if !entered(name)? {
+        return Some(Step::End);
+    }
+    let end = registers.fp()?;
+    let interrupted = end.wrapping_add(ARM64_GAP);
+    for (size, general) in ARM64 {
+        let mut raw = vec![0; size.to_usize()];
+        if walker.memory.read_exact(Addr(end.0.wrapping_sub(size)), &mut raw).is_err() {
+            continue;
+        }
+        let word = |at: usize| u64_at(&raw, at, Endian::Little);
+        if word(0)? != interrupted.0 {
+            continue;
+        }
+        let mut outer = Registers::new(Arch::Aarch64);
+        // x18 is not restored: the entry code keeps the stack pointer in it.
+        for number in (0_u16..30).filter(|n| *n != 18) {
+            let at = usize::from(number).checked_mul(8)?.checked_add(general)?;
+            outer.set(Register(number), word(at)?);
+        }
+        outer.set(Register(30), abi::strip_signature(Arch::Aarch64, Addr(word(8)?)).0);
+        outer.set(Registers::sp_register(Arch::Aarch64), interrupted.0);
+        let pc = Addr(word(16)?);
+        outer.set(Registers::pc_register(Arch::Aarch64), pc.0);
+        return Some(Step::Caller(frame(outer, pc, false, Trust::Cfi)));
+    }
+    Some(Step::Lost(format!("the trap frame below {end} is not in the dump, or of an unknown form")))
+}
 
 /// Code that runs with a trap frame at its stack pointer (`sys/amd64/amd64/exception.S`, `apic_vector.S`).
 fn has_trap_frame(name: &str) -> bool {
@@ -179,8 +226,12 @@ pub fn unwind_freebsd_kernel(
         if frames.len() >= limits.frames {
             break Some(format!("the limit of {} frames is reached", limits.frames));
         }
-        let trapped = symbol(&walker, here.lookup()).is_some_and(|name| has_trap_frame(&name));
-        let interrupted = if trapped { trap_frame(&here.registers, &walker) } else { None };
+        let name = symbol(&walker, here.lookup());
+        let interrupted = name.and_then(|name| match walker.arch {
+            Arch::Aarch64 => arm64_trap_frame(&name, &here.registers, &walker),
+            _ if has_trap_frame(&name) => trap_frame(&here.registers, &walker),
+            _ => None,
+        });
         if interrupted.is_some() {
             here.signal_frame = true;
         }
@@ -206,6 +257,10 @@ mod tests {
         for name in ["calltrap", "nmi_calltrap", "Xtimerint", "Xipi_intr_bitmap_handler", "XIPI", "Xpage"] {
             assert!(has_trap_frame(name), "{name}");
         }
+        assert_eq!(
+            (entered("handle_el1h_sync"), entered("handle_el0_irq"), entered("do_el1h_sync")),
+            (Some(true), Some(false), None)
+        );
         for name in ["trap", "X", "XXX", "xtimer", "fork_trampoline"] {
             assert!(!has_trap_frame(name), "{name}");
         }

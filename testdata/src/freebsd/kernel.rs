@@ -37,6 +37,16 @@ impl Port {
         }
     }
 
+    /// The name of the function that is called `name` on amd64.
+    #[must_use]
+    pub fn name(self, name: &'static str) -> &'static str {
+        match (self, name) {
+            (Self::Arm64, "calltrap") => "handle_el1h_sync",
+            (Self::Arm64, "fast_syscall_common") => "handle_el0_sync",
+            _ => name,
+        }
+    }
+
     /// Where something is whose address on amd64 is `address`: image and heap lie closer together elsewhere.
     #[must_use]
     pub const fn at(self, address: u64) -> u64 {
@@ -359,7 +369,7 @@ pub fn build_with(port: Port, layout: &Layout, has: &Has) -> Kernel {
     b.memory.write(port.at(TEXT) + 0x1000, &[0x90; 0x1000]);
     for name in FUNCTIONS {
         let at = b.function(name) - 0x20;
-        b.symbols.push((name.to_owned(), at, 0x100, true));
+        b.symbols.push((port.name(name).to_owned(), at, 0x100, true));
     }
     facts(&mut b, l.osreldate);
     processes(&mut b, l, has.frame_pointers);
@@ -446,9 +456,13 @@ fn thread(b: &mut Builder, l: &Layout, n: usize, td: u64, stack: u64, saved: (u6
             let (width, before) = (b.port.pointer(), ["vpanic", "panic", "trap_fatal", "trap", "calltrap"]);
             let inner = frames + 0x400;
             // Where a program's own stack is.
-            let user = if width == 8 { 0x7fff_ffff_e000 } else { 0x800 };
+            let user = match b.port {
+                Port::I386 => 0x800,
+                Port::Arm64 => inner + 0x200,
+                _ => 0x7fff_ffff_e000,
+            };
             b.chain(inner, &["amd64_syscall", "fast_syscall_common"], user);
-            // The trap frame lies where calltrap's stack pointer was; arm64 links it into the chain.
+            // The trap frame lies where calltrap's stack pointer was.
             let (trap, call) = (frames + 4 * 64 + 2 * width, inner + 64 + 2 * width);
             match b.port {
                 Port::Amd64 | Port::Amd64Old => {
@@ -470,7 +484,17 @@ fn thread(b: &mut Builder, l: &Layout, n: usize, td: u64, stack: u64, saved: (u6
                     b.word(call + 56, 0x33);
                 }
                 Port::Arm64 => {
-                    b.chain(frames, &["vpanic", "panic", "trap_fatal", "trap", "calltrap", "sys_ioctl"], inner);
+                    // The frame pointer is the end of the trap frame, 128 bytes below what was the stack.
+                    let (end, size, general) =
+                        if l.osreldate >= 1_400_000 { (frames + 0x300, 288, 48) } else { (frames + 0x300, 272, 32) };
+                    b.chain(frames, &before, end);
+                    b.word(end - size, end + 128);
+                    b.word(end - size + 8, b.function("sys_ioctl"));
+                    b.word(end - size + 16, b.function("sys_ioctl"));
+                    b.word(end - size + general + 29 * 8, inner);
+                    // What is there by chance looks like a frame record.
+                    b.word(end, frames);
+                    b.word(end + 8, b.function("sched_switch"));
                 }
             }
         }
