@@ -70,8 +70,11 @@ pub fn stress(captures: u32) -> Result<(), String> {
         "captures of a busy program",
         &mut test("postfault-cli", &["--test", "busy", "--", "--nocapture", "--test-threads=1"]),
     )?;
-    for (package, name) in [("postfault-kernel-dumps", "freebsd_damage"), ("postfault-platform", "freebsd_core_damage")]
-    {
+    for (package, name) in [
+        ("postfault-kernel-dumps", "freebsd_damage"),
+        ("postfault-platform", "freebsd_core_damage"),
+        ("postfault-platform", "illumos_cores"),
+    ] {
         let mut command = test(package, &["--test", name, "--", "--nocapture"]);
         run(&format!("20,000 flips of each file of {name}"), command.env("POSTFAULT_MUTATIONS", "20000"))?;
     }

@@ -5,6 +5,7 @@
 
 pub mod freebsd;
 pub mod freebsd_process;
+pub mod illumos;
 pub mod linux;
 
 use std::fs::File;
