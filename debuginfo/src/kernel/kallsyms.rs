@@ -236,6 +236,19 @@ impl Kallsyms {
         self.rows.iter().map(|r| Symbol { name: self.name(r), address: r.address, class: r.class })
     }
 
+    /// The last symbol at or before a runtime address; of several at one address the first. `None` outside of the
+    /// kernel's image, and at its very end.
+    #[must_use]
+    pub fn at(&self, address: u64) -> Option<Symbol<'_>> {
+        let after = self.rows.partition_point(|r| r.address <= address);
+        self.rows.get(after)?;
+        let start = self.rows.get(after.checked_sub(1)?)?.address;
+        let first = self.rows.partition_point(|r| r.address < start);
+        // Variables of CPUs and absolute numbers have small values.
+        let row = self.rows.get(first).filter(|r| r.address >> 63 == 1)?;
+        Some(Symbol { name: self.name(row), address: row.address, class: row.class })
+    }
+
     /// The address of the first symbol of that name.
     #[must_use]
     pub fn by_name(&self, name: &str) -> Option<u64> {

@@ -132,6 +132,17 @@ impl SymbolTable {
         self.rows.iter().find(|r| self.name(r) == name.as_bytes()).map(|r| r.start)
     }
 
+    /// The symbol that covers an address of the image, and where it starts: the nearest before it. The table must be
+    /// finished.
+    #[must_use]
+    pub fn covering(&self, at: u64) -> Option<(String, u64)> {
+        let after = self.rows.partition_point(|r| r.start <= at);
+        let row = self.rows.get(after.checked_sub(1)?)?;
+        let inside = at.checked_sub(row.start)?;
+        // A symbol without size is but the place where it starts.
+        (inside == 0 || inside < row.size).then(|| (String::from_utf8_lossy(self.name(row)).into_owned(), row.start))
+    }
+
     fn name(&self, row: &Row) -> &[u8] {
         let start = row.name.to_usize();
         self.names.get(start..start.saturating_add(usize::from(row.length))).unwrap_or_default()

@@ -4,6 +4,7 @@
 //! [`Kernel`], which [`Kernel::over`] turns into a target again: after that there are only threads, images and
 //! memories, and a task is unwound, named and shown as any thread is.
 
+mod circles;
 mod freebsd;
 mod illumos;
 mod linux;

@@ -55,10 +55,7 @@ pub(super) fn read(illumos: &Illumos<'_>, tasks: &[Task]) -> Vec<Attribute> {
         locks.iter().map(|(at, l)| attribute("kernel.lock", describe(illumos, *at, l))).collect();
     let waits: BTreeMap<u64, u64> =
         locks.values().flat_map(|l| l.waiters.iter().filter_map(|w| Some((*w, l.owner?)))).collect();
-    list.extend(circles(&waits).into_iter().map(|circle| {
-        let names: Vec<String> = circle.iter().map(u64::to_string).collect();
-        attribute("kernel.deadlock", format!("threads {} wait for each other", names.join(", ")))
-    }));
+    list.extend(super::super::circles::attributes(&waits));
     list
 }
 
@@ -71,42 +68,4 @@ fn describe(illumos: &Illumos<'_>, at: Addr, lock: &Lock) -> String {
     };
     let waiters: Vec<String> = lock.waiters.iter().map(u64::to_string).collect();
     format!("{} {at}{name}: {held}; waited for by {}", lock.kind, waiters.join(", "))
-}
-
-/// Circles of threads of which each waits for the next one, each once, beginning with its lowest id.
-fn circles(waits: &BTreeMap<u64, u64>) -> Vec<Vec<u64>> {
-    let mut found: Vec<Vec<u64>> = Vec::new();
-    let mut done = std::collections::HashSet::new();
-    for start in waits.keys() {
-        let mut path = Vec::new();
-        let mut at = *start;
-        while !path.contains(&at) && !done.contains(&at) {
-            path.push(at);
-            match waits.get(&at) {
-                Some(next) => at = *next,
-                None => break,
-            }
-        }
-        if let Some(from) =
-            path.iter().position(|t| *t == at).filter(|_| waits.contains_key(&at) && !done.contains(&at))
-        {
-            let mut circle = path.get(from..).unwrap_or_default().to_vec();
-            let lowest = circle.iter().enumerate().min_by_key(|(_, t)| **t).map_or(0, |(n, _)| n);
-            circle.rotate_left(lowest);
-            found.push(circle);
-        }
-        done.extend(path);
-    }
-    found
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_circle_once() {
-        let waits = BTreeMap::from([(1, 2), (2, 3), (3, 2), (4, 5), (6, 6), (7, 1), (8, 9), (9, 10), (10, 8)]);
-        assert_eq!(circles(&waits), [vec![2, 3], vec![6], vec![8, 9, 10]]);
-    }
 }

@@ -151,6 +151,14 @@ impl Linux<'_> {
         found.unwrap_or_else(|| vec![0])
     }
 
+    /// The CPUs that have variables of their own, whether they were running or not: a panic takes the others offline.
+    pub(super) fn possible(&self) -> Vec<u32> {
+        let most = self.int("nr_cpu_ids").unwrap_or(1).clamp(1, LIMIT_CPUS);
+        let masks = ["__cpu_possible_mask", "__cpu_present_mask"];
+        let found = masks.iter().find_map(|name| self.mask(name, most).filter(|cpus| !cpus.is_empty()));
+        found.unwrap_or_else(|| self.online())
+    }
+
     /// Text of at most `limit` bytes that a pointer leads to.
     pub(super) fn text(&self, at: Addr, limit: usize) -> Option<String> {
         self.fields.text_at(at, limit).ok()

@@ -19,12 +19,17 @@ impl Linux<'_> {
     /// Walks the ring whose head lies at `head`; the link lies `link` bytes into each element. A ring that is broken is
     /// walked backwards from its head as well.
     pub(super) fn ring(&self, head: Addr, link: u64) -> Ring {
+        self.ring_within(head, link, LIMIT_ELEMENTS)
+    }
+
+    /// As [`Linux::ring`], of at most `most` elements in each direction.
+    pub(super) fn ring_within(&self, head: Addr, link: u64, most: usize) -> Ring {
         let next = self.offset("list_head", "next").unwrap_or(0);
         let previous = self.offset("list_head", "prev").unwrap_or_else(|| u64::from(self.fields.pointer));
         let mut seen = HashSet::from([head]);
-        let (mut elements, broken) = self.follow(head, next, &mut seen);
+        let (mut elements, broken) = self.follow(head, next, &mut seen, most);
         if broken.is_some() {
-            let (mut behind, _) = self.follow(head, previous, &mut seen);
+            let (mut behind, _) = self.follow(head, previous, &mut seen, most);
             behind.reverse();
             elements.append(&mut behind);
         }
@@ -34,7 +39,7 @@ impl Linux<'_> {
         Ring { elements, broken }
     }
 
-    fn follow(&self, head: Addr, direction: u64, seen: &mut HashSet<Addr>) -> (Vec<Addr>, Option<String>) {
+    fn follow(&self, head: Addr, direction: u64, seen: &mut HashSet<Addr>, most: usize) -> (Vec<Addr>, Option<String>) {
         let mut found = Vec::new();
         let mut at = head;
         loop {
@@ -48,8 +53,8 @@ impl Linux<'_> {
             if !seen.insert(link) {
                 return (found, Some(format!("the link at {at} leads back to {link}")));
             }
-            if found.len() >= LIMIT_ELEMENTS {
-                return (found, Some(format!("more than {LIMIT_ELEMENTS} elements")));
+            if found.len() >= most {
+                return (found, Some(format!("more than {most} elements")));
             }
             found.push(link);
             at = link;

@@ -15,6 +15,7 @@ mod modules;
 mod old_log;
 mod panic;
 mod pids;
+mod state;
 mod switched;
 mod tasks;
 #[cfg(test)]
@@ -58,8 +59,9 @@ pub(super) fn outline(given: Given<'_>) -> Option<Kernel> {
             file: &tables,
             slide: info.kernel_offset().unwrap_or(0),
         };
-        fill(&mut kernel, &linux);
-        modules::images(&linux, carried.orc.as_ref().map(debuginfo::kernel::Orc::version))
+        let modules = modules::images(&linux, carried.orc.as_ref().map(debuginfo::kernel::Orc::version));
+        fill(&mut kernel, &linux, &modules);
+        modules
     };
     match image::image(&info, search, carried, file) {
         Some(image) => images.push(image),
@@ -73,7 +75,7 @@ pub(super) fn outline(given: Given<'_>) -> Option<Kernel> {
 }
 
 /// Everything but the images.
-fn fill(kernel: &mut Kernel, linux: &Linux<'_>) {
+fn fill(kernel: &mut Kernel, linux: &Linux<'_>, modules: &[Image]) {
     kernel.log = log::read(linux);
     let places = tasks::Places::of(linux);
     let mut tasks = places.all(linux);
@@ -89,6 +91,8 @@ fn fill(kernel: &mut Kernel, linux: &Linux<'_>) {
     kernel.tasks = tasks.iter().map(row).collect();
     kernel.event = panic::event(linux, &cpus, &kernel.log);
     kernel.attributes.extend(facts::read(linux, panic::cpu(linux), cpus.len()));
+    let state = state::State::new(linux, modules, &tasks, &cpus, &kernel.threads);
+    kernel.attributes.extend(state.read(&kernel.log));
     let fact = |key: &str| kernel.attributes.iter().find(|a| &*a.key == key).map(|a| a.value.clone());
     let (release, host) = (fact("kernel.release"), fact("kernel.host"));
     let identity = &mut kernel.identity;
