@@ -31,6 +31,9 @@ pub fn fingerprint(snapshot: &Snapshot) -> Option<Fingerprint> {
 /// As [`fingerprint`], with the findings already made.
 pub(crate) fn of(snapshot: &Snapshot, findings: &[Finding]) -> Option<Fingerprint> {
     let class = findings.first().map_or("", |f| f.class.as_str());
+    // What only a kernel's memory knows must not part a dump from its console.
+    let logged = crate::kernel::logged_class(snapshot, class);
+    let class = logged.as_deref().unwrap_or(class);
     let frames = if crate::kernel::is_kernel(snapshot) {
         crate::kernel::names(snapshot, findings)
     } else {

@@ -7,6 +7,7 @@
 //! them itself before it died, and said so.
 
 mod blame;
+mod facts;
 mod helpers;
 mod linux;
 mod prefix;
@@ -46,14 +47,12 @@ pub(crate) fn judge(snapshot: &Snapshot) -> Vec<Verdict> {
 
 /// Threads that wait for each other's locks, as the outline of a kernel found them in its memory (`kernel.deadlock`).
 fn circles(snapshot: &Snapshot) -> impl Iterator<Item = Verdict> + '_ {
-    let facts = snapshot.attributes.iter().filter(|a| a.key == "kernel.deadlock");
-    facts.map(|fact| {
-        let digits = |c: char| !c.is_ascii_digit();
-        let thread = fact.value.split(digits).find_map(|n| n.parse().ok());
-        let locks = snapshot.attributes.iter().filter(|a| a.key == "kernel.lock");
-        locks.fold(Verdict::about(thread, "deadlock", 0.9).text(fact.value.as_str()).severity("high"), |v, lock| {
-            v.because(lock.value.as_str())
-        })
+    facts::circles(snapshot).map(|(circle, text)| {
+        let first = Verdict::about(circle.first().copied(), "deadlock", 0.9).text(text).severity("error");
+        let of_circle = |lock: &facts::Lock<'_>| {
+            lock.holder.is_some_and(|h| circle.contains(&h)) && lock.waiters.iter().any(|w| circle.contains(w))
+        };
+        facts::locks(snapshot).filter(of_circle).fold(first, |v, lock| v.because(lock.text))
     })
 }
 
@@ -64,6 +63,17 @@ fn complete(snapshot: &Snapshot, reports: &mut Vec<linux::Report>) {
     if reports.is_empty() {
         reports.push(linux::Report::new(linux::Kind::Panic(message.to_owned()), message));
     }
+}
+
+/// The class that a kernel's log alone gives, where its memory may have changed it.
+pub(crate) fn logged_class(snapshot: &Snapshot, class: &str) -> Option<String> {
+    let linux = !matches!(snapshot.identity.os.as_str(), "freebsd" | "illumos");
+    if !is_kernel(snapshot) || !linux || class != linux::CHANGED_BY_MEMORY {
+        return None;
+    }
+    let mut reports = linux::reports(&text::lines(snapshot));
+    complete(snapshot, &mut reports);
+    linux::logged_class(snapshot, &reports)
 }
 
 /// The names that the fingerprint is made of: from the log's own trace, so that a dump and its log give the same;

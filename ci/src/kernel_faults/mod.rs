@@ -103,7 +103,7 @@ const HEAD: &str = "# Kernel findings: verdict and truth
 
 Written by `cargo xtask kernel-faults --dumps DIR --kernel VMLINUX` from dumps of Debian's Linux 6.1 (6.1.0-56-amd64) in a QEMU guest of two CPUs, made to fail on purpose by a module, `lkfault`; guest and module are not part of this repository. A folder of dumps made elsewhere needs one dump a kind (`KIND.` and any ending) and its console, `KIND.serial.log`. The consoles, cut to their reports, are in `testdata/kernel-logs`, where `cargo test -p postfault-analysis --test consoles` judges all of them.
 
-A verdict is right when class, function and module are the truth's, and the panic string begins as it should. `uaf` is named by what the log and the registers prove, a jump to a value that is no code: that the pointer came out of a freed object is not found out. The last column says whether dump without the kernel's file, dump with it, and console have one fingerprint.
+A verdict is right when class, function and module are the truth's, and the panic string begins as it should. `uaf` is named by what can be proved, a jump to a value that is no code: by the time of the crash its object has been handed out again and filled, so that the allocator's lists call it allocated, as the finding's grounds say; a pointer out of an object that is still free is named `use-after-free`. The last column says whether dump without the kernel's file, dump with it, and console have one fingerprint.
 
 | kind | what it does | truth: class, function, module | dump alone | dump and vmlinux | console | fingerprint |
 |---|---|---|---|---|---|---|

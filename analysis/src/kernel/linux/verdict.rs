@@ -1,7 +1,9 @@
 //! What a Linux kernel's reports add up to.
 
+use super::memory;
 use super::report::{Kind, Report, Touch};
 use crate::kernel::blame::{Blame, blame};
+use crate::kernel::facts;
 use crate::kernel::helpers::Excused;
 use crate::kernel::verdict::Draft;
 use crate::verdict::{Security, Verdict};
@@ -40,11 +42,18 @@ pub(crate) fn culprit_of(reports: &[Report]) -> Option<(&Report, Excused)> {
     Some((culprit(reports, end.cause), excused(&end.cause.kind)))
 }
 
+/// The class of the cause as the log alone gives it.
+pub(crate) fn logged_class(snapshot: &Snapshot, reports: &[Report]) -> Option<String> {
+    let end = End::of(reports)?;
+    explain(snapshot, reports, &end, false).map(|v| v.class().to_owned())
+}
+
 /// The findings that follow from the reports.
 pub(crate) fn judge(snapshot: &Snapshot, reports: &[Report]) -> Vec<Verdict> {
-    let Some(End { before, message, cause }) = End::of(reports) else { return Vec::new() };
+    let Some(end) = End::of(reports) else { return Vec::new() };
+    let End { before, message, cause } = end;
     let mut verdicts = Vec::new();
-    let main = explain(snapshot, reports, cause, message);
+    let main = explain(snapshot, reports, &end, true);
     let earlier = before.iter().filter(|r| r.is_oops() && r.number.is_some()).count();
     let main = main.map(|v| match cause.number {
         Some(n) if n > 1 && cause.is_oops() => {
@@ -159,11 +168,13 @@ const fn excused(kind: &Kind) -> Excused {
     }
 }
 
-fn explain(snapshot: &Snapshot, reports: &[Report], cause: &Report, message: Option<&str>) -> Option<Verdict> {
+/// The finding about the cause; with what the kernel's memory says of it, or by the log alone.
+fn explain(snapshot: &Snapshot, reports: &[Report], end: &End<'_>, memory: bool) -> Option<Verdict> {
+    let (cause, message) = (end.cause, end.message);
     let subject = culprit(reports, cause);
     let found = blame(snapshot, subject, excused(&cause.kind));
     let place = found.sentence();
-    let make = |class: &'static str, confidence: f64, text: String| {
+    let make = &|class: &'static str, confidence: f64, text: String| {
         let d = Draft { class, confidence, severity: "fatal" };
         draft_of(&d, &found)
             .text(format!("{text}{place}"))
@@ -175,10 +186,10 @@ fn explain(snapshot: &Snapshot, reports: &[Report], cause: &Report, message: Opt
                 None => format!("task {t}"),
             }))
     };
-    Some(match &cause.kind {
+    let verdict = match &cause.kind {
         Kind::PageFault(address) => page_fault(cause, *address, make),
         Kind::Protection(address) => protection(cause, *address, make),
-        Kind::Bug(at) => bug(cause, at, make),
+        Kind::Bug(at) => bug(cause, at, &facts::objects(snapshot, cause), make),
         Kind::Divide => make("divide-by-zero", 0.97, "an integer was divided by zero".into())
             .security(Security::Low, "the task stops; no memory is touched"),
         Kind::StackGuard => make("stack-overflow", 0.97, "the kernel stack overflowed".into())
@@ -200,18 +211,18 @@ fn explain(snapshot: &Snapshot, reports: &[Report], cause: &Report, message: Opt
         Kind::Refcount(words) => make("use-after-free", 0.7, format!("a reference counter went wrong: {words}"))
             .but("the counter alone does not say whether the object was used afterwards")
             .security(Security::Medium, "an object may be freed while it is in use"),
-        Kind::SoftLockup(cpu) => {
-            make("soft-lockup", 0.97, format!("CPU {} did not schedule", cpu.map_or("?".to_owned(), |c| c.to_string())))
+        Kind::SoftLockup(cpu) | Kind::HardLockup(cpu) => {
+            let soft = matches!(cause.kind, Kind::SoftLockup(_));
+            let (class, did_not) = if soft { ("soft-lockup", "schedule") } else { ("hard-lockup", "take interrupts") };
+            let cpu = cpu.map_or("?".to_owned(), |c| c.to_string());
+            let what = memory::awaited(snapshot, &found);
+            make(class, 0.97, format!("CPU {cpu} did not {did_not}{what}"))
         }
-        Kind::HardLockup(cpu) => make(
-            "hard-lockup",
-            0.97,
-            format!("CPU {} took no interrupts", cpu.map_or("?".to_owned(), |c| c.to_string())),
-        ),
         Kind::HungTask(seconds) => {
             let who = subject.task().unwrap_or_else(|| "a task".into());
             let long = seconds.map_or(String::new(), |s| format!(" for more than {s} seconds"));
-            make("hung-task", 0.97, format!("{who} has been blocked{long}"))
+            let what = memory::awaited(snapshot, &found);
+            make("hung-task", 0.97, format!("{who} has been blocked{long}{what}"))
         }
         Kind::RcuStall { cpus, .. } => {
             let list: Vec<String> = cpus.iter().map(u64::to_string).collect();
@@ -222,7 +233,16 @@ fn explain(snapshot: &Snapshot, reports: &[Report], cause: &Report, message: Opt
         Kind::Warning => make("kernel-bug", 0.8, "a check of the kernel failed".into()),
         Kind::Panic(text) => panic(message.unwrap_or(text), subject, make),
         Kind::Backtrace(_) => return None,
-    })
+    };
+    if !memory {
+        return Some(verdict);
+    }
+    let verdict = match cause.kind {
+        Kind::PageFault(_) | Kind::Protection(_) => memory::behind(snapshot, cause, verdict, make),
+        _ => verdict,
+    };
+    let verdict = if memory::is_wait(&cause.kind) { memory::waits(snapshot, found.thread, verdict) } else { verdict };
+    Some(if matches!(cause.kind, Kind::RcuStall { .. }) { memory::stalls(snapshot, verdict) } else { verdict })
 }
 
 /// The report of the task to blame: the stalled CPU's, where another one told.
@@ -356,12 +376,23 @@ fn protection(cause: &Report, address: Option<u64>, make: impl Fn(&'static str, 
     }
 }
 
-fn bug(cause: &Report, at: &str, make: impl Fn(&'static str, f64, String) -> Verdict) -> Verdict {
+fn bug(
+    cause: &Report,
+    at: &str,
+    objects: &[facts::Object<'_>],
+    make: impl Fn(&'static str, f64, String) -> Verdict,
+) -> Verdict {
     let file = at.rsplit_once(':').map_or(at, |(file, _)| file);
     let inside = |words: &[&str]| cause.stack().iter().any(|s| words.iter().any(|w| s.function.starts_with(w)));
     if (file.ends_with("mm/slub.c") || file.ends_with("mm/slab.c"))
         && inside(&["kfree", "kmem_cache_free", "__slab_free"])
     {
+        if let Some(object) = memory::freed(objects) {
+            let what = format!("object {:#x} of cache {}, which is free already", object.start, object.cache);
+            return make("double-free", 0.95, format!("the allocator's check at {at} refused to free {what}"))
+                .because(format!("memory: {}", object.text))
+                .security(Security::High, "the free list can be made to hand out one object twice");
+        }
         return make("double-free", 0.85, format!("the allocator's check at {at} refused to free an object"))
             .because("an object that is already the first of the free list was freed")
             .but("an overwritten free pointer is found by the same check")

@@ -1,0 +1,148 @@
+//! What the outline of a kernel read out of its memory, read back out of the snapshot's attributes: `kernel.lock`,
+//! `kernel.deadlock`, `kernel.slab`, `kernel.rcu`.
+
+use super::linux::Report;
+use super::text::{after, hex_at, number_at};
+use snapshot_format::Snapshot;
+
+/// Most registers that point to one object: an oops prints fifteen.
+const LIMIT_REGISTERS: usize = 16;
+
+fn rows<'s>(snapshot: &'s Snapshot, key: &'static str) -> impl Iterator<Item = &'s str> {
+    snapshot.attributes.iter().filter(move |a| a.key == key).map(|a| a.value.as_str())
+}
+
+/// A lock that somebody waits for.
+pub(crate) struct Lock<'s> {
+    /// The whole row.
+    pub(crate) text: &'s str,
+    /// Its kind, address and name: `mutex 0xffffffffc0210020 (demo_lock [demo])`.
+    pub(crate) what: &'s str,
+    /// The thread that holds it.
+    pub(crate) holder: Option<u64>,
+    /// The threads that wait for it.
+    pub(crate) waiters: Vec<u64>,
+}
+
+/// All locks that somebody waits for.
+pub(crate) fn locks(snapshot: &Snapshot) -> impl Iterator<Item = Lock<'_>> {
+    rows(snapshot, "kernel.lock").filter_map(|text| {
+        let (what, rest) = text.split_once(": held by ")?;
+        let (held, waiters) = rest.split_once("; waited for by ")?;
+        let waiters = waiters.split(", ").filter_map(|n| n.parse().ok()).collect();
+        Some(Lock { text, what, holder: held.strip_prefix("thread ").and_then(number_at), waiters })
+    })
+}
+
+/// The circles of threads that wait for each other: their ids, and the row.
+pub(crate) fn circles(snapshot: &Snapshot) -> impl Iterator<Item = (Vec<u64>, &str)> {
+    rows(snapshot, "kernel.deadlock").map(|text| {
+        let numbers = text.split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse().ok());
+        (numbers.collect(), text)
+    })
+}
+
+/// What RCU's grace periods wait for.
+pub(crate) fn stalls(snapshot: &Snapshot) -> impl Iterator<Item = &str> {
+    rows(snapshot, "kernel.rcu").filter(|text| text.contains(" waits for CPU ") || text.contains(" waits for thread "))
+}
+
+/// An object of the slab allocator that a register of an oops points to.
+pub(crate) struct Object<'s> {
+    /// The whole row.
+    pub(crate) text: &'s str,
+    /// Where it starts.
+    pub(crate) start: u64,
+    /// The cache's name.
+    pub(crate) cache: &'s str,
+    /// `Some(true)`: it is free; `None` where the lists could not be read.
+    pub(crate) free: Option<bool>,
+    /// The registers that point into it, and how far behind its start.
+    pub(crate) registers: Vec<(&'s str, u64)>,
+    /// The value that was followed and led nowhere, when the object holds it.
+    pub(crate) holds: Option<u64>,
+}
+
+/// The objects that the registers of a report point to; those that another oops was about are left out.
+pub(crate) fn objects<'s>(snapshot: &'s Snapshot, report: &Report) -> Vec<Object<'s>> {
+    let is_of = |object: &Object<'_>| {
+        let value = |name: &str| report.registers.iter().find(|(n, _)| n == name).map(|(_, v)| *v);
+        !object.registers.is_empty()
+            && object.registers.iter().all(|(name, inside)| value(name) == object.start.checked_add(*inside))
+    };
+    rows(snapshot, "kernel.slab").filter_map(object).filter(is_of).collect()
+}
+
+fn object(text: &str) -> Option<Object<'_>> {
+    let (head, rest) = text.strip_prefix("object ")?.split_once(": ")?;
+    let (start, cache) = head.split_once(" of cache ")?;
+    let cache = cache.split(" (").next()?;
+    let mut parts = rest.split("; ");
+    let free = match parts.next()? {
+        "free" => Some(true),
+        "allocated" => Some(false),
+        _ => None,
+    };
+    let (mut registers, mut holds) = (Vec::new(), None);
+    for part in parts {
+        if let Some((name, inside)) = part.split_once(" is +") {
+            if registers.len() < LIMIT_REGISTERS {
+                registers.push((name, hex_at(inside)?));
+            }
+        } else if part.contains(") is what it holds at +") {
+            holds = holds.or_else(|| after(part, "(").and_then(hex_at));
+        }
+    }
+    Some(Object { text, start: hex_at(start)?, cache, free, registers, holds })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::linux::Kind;
+    use snapshot_format::schema::Attribute;
+
+    fn snapshot(rows: &[(&str, &str)]) -> Snapshot {
+        let row = |(key, value): &(&str, &str)| Attribute {
+            key: (*key).to_owned(),
+            thread: None,
+            value: (*value).to_owned(),
+        };
+        Snapshot { attributes: rows.iter().map(row).collect(), ..Snapshot::default() }
+    }
+
+    #[test]
+    fn rows_are_read_back() {
+        let s = snapshot(&[
+            ("kernel.lock", "mutex 0xffffffffc0210020 (demo [m]): held by thread 119; waited for by 118, 120"),
+            ("kernel.lock", "rwsem 0xffff888000000000: held by 2 readers; waited for by 7"),
+            ("kernel.lock", "nonsense"),
+            ("kernel.deadlock", "threads 11, 12 wait for each other"),
+            ("kernel.rcu", "rcu_preempt: no grace period is under way"),
+            ("kernel.rcu", "rcu_preempt: grace period 5 for 5.100 s waits for CPU 1, which runs thread 9 (sh)"),
+        ]);
+        let locks: Vec<_> = locks(&s).collect();
+        let [mutex, rwsem] = locks.as_slice() else { panic!("{} locks", locks.len()) };
+        assert_eq!((mutex.what, mutex.holder), ("mutex 0xffffffffc0210020 (demo [m])", Some(119)));
+        assert_eq!(mutex.waiters, [118, 120]);
+        assert_eq!((rwsem.holder, rwsem.waiters.as_slice()), (None, &[7][..]));
+        assert_eq!(circles(&s).map(|(ids, _)| ids).collect::<Vec<_>>(), [[11, 12]]);
+        assert_eq!(stalls(&s).count(), 1);
+    }
+
+    #[test]
+    fn objects_belong_to_the_registers_that_point_to_them() {
+        let row = "object 0xffff8880028f03f0 of cache demo (112 bytes, shared by 3 kinds of objects): free; rdi is \
+                   +0x0; rax is +0x38; rip (0x4141414141414141) is what it holds at +0x28; all its bytes are 0x41; \
+                   the object before it: allocated";
+        let s = snapshot(&[("kernel.slab", row), ("kernel.slab", "object of nothing: free")]);
+        let mut report = Report::new(Kind::Protection(None), "general protection fault");
+        report.registers = vec![("rdi".into(), 0xffff_8880_028f_03f0), ("rax".into(), 0xffff_8880_028f_0428)];
+        let found = objects(&s, &report);
+        let [object] = found.as_slice() else { panic!("{} objects", found.len()) };
+        assert_eq!((object.cache, object.free, object.holds), ("demo", Some(true), Some(0x4141_4141_4141_4141)));
+        assert_eq!(object.registers, [("rdi", 0), ("rax", 0x38)]);
+        report.registers[0].1 = 5;
+        assert!(objects(&s, &report).is_empty());
+    }
+}
