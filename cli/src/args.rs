@@ -306,6 +306,7 @@ pub enum Section {
     Memory,
     Log,
     Tasks,
+    Kernel,
     Attributes,
     Files,
     Notes,

@@ -1,6 +1,7 @@
 //! What a person sees.
 
 pub mod fold;
+pub mod kernel;
 pub mod sections;
 pub mod summary;
 pub mod threads;

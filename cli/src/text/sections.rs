@@ -1,6 +1,6 @@
 //! One section of a snapshot each, in full.
 
-use super::{HEADING, printable, size, summary, threads, values};
+use super::{HEADING, kernel, printable, size, summary, threads, values};
 use crate::args::Section;
 use crate::view::{View, hex};
 use snapshot_format::schema::{Value, Variable};
@@ -21,6 +21,7 @@ pub fn write(out: &mut dyn Write, view: &View<'_>, section: Section) -> io::Resu
         Section::Memory => memory(out, view),
         Section::Log => log(out, view),
         Section::Tasks => tasks(out, view),
+        Section::Kernel => kernel::write(out, view),
         Section::Attributes => attributes(out, view),
         Section::Files => files(out, view),
         Section::Notes => notes(out, view),
