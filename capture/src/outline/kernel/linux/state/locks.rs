@@ -156,7 +156,7 @@ impl Search<'_, '_, '_> {
         if self.locks.len() < LIMIT_LOCKS {
             self.locks.insert(lock, Lock { kind: kind.word(), owner, readers, waiters });
         } else {
-            self.state.linux.doubt("locks", format!("more than {LIMIT_LOCKS} locks; the rest is left out"));
+            self.state.lacks("locks", format!("more than {LIMIT_LOCKS} locks; the rest is left out"));
         }
         true
     }

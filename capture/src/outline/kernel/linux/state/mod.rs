@@ -24,8 +24,8 @@ use super::tasks::Task;
 use debuginfo::images::Image;
 use evidence::{Addr, Attribute, Thread};
 use snapshot_format::schema::LogRecord;
-use std::cell::Cell;
-use std::collections::HashMap;
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, HashMap};
 
 /// Most rows of one kind: pending work and timers of large machines are many, and a reader wants some.
 const LIMIT_ROWS: usize = 2048;
@@ -44,6 +44,8 @@ pub(super) struct State<'s, 'k> {
     by_id: HashMap<u64, &'s Task>,
     /// Links that may still be followed.
     left: Cell<usize>,
+    /// What could not be read of each part: the first reason, and how many there are.
+    missing: RefCell<BTreeMap<&'static str, (String, usize)>>,
     /// All CPUs that may have been running some time.
     numbers: Vec<u32>,
 }
@@ -59,7 +61,18 @@ impl<'s, 'k> State<'s, 'k> {
         let by_address = tasks.iter().map(|t| (t.address, t)).collect();
         let by_id = tasks.iter().map(|t| (t.id, t)).collect();
         let left = Cell::new(LIMIT_LINKS);
-        Self { linux, images, tasks, cpus, threads, by_address, by_id, left, numbers: linux.possible() }
+        Self {
+            linux,
+            images,
+            tasks,
+            cpus,
+            threads,
+            by_address,
+            by_id,
+            left,
+            missing: RefCell::default(),
+            numbers: linux.possible(),
+        }
     }
 
     /// All attributes.
@@ -73,7 +86,18 @@ impl<'s, 'k> State<'s, 'k> {
         found.extend(rcu::read(self));
         found.extend(work::read(self));
         found.extend(timers::read(self));
+        for (what, (why, more)) in self.missing.take() {
+            let more = if more > 1 { format!("; {} more of that kind", more.saturating_sub(1)) } else { String::new() };
+            self.linux.doubt(what, format!("{why}{more}"));
+        }
         found
+    }
+
+    /// Notes what could not be read. A dump that lacks pages lacks thousands of lists: one doubt speaks for all.
+    fn lacks(&self, what: &'static str, why: impl Into<String>) {
+        let mut missing = self.missing.borrow_mut();
+        let entry = missing.entry(what).or_insert_with(|| (why.into(), 0));
+        entry.1 = entry.1.saturating_add(1);
     }
 
     /// The value of a member.

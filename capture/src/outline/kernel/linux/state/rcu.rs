@@ -106,7 +106,7 @@ fn blocked<'s>(state: &State<'s, '_>, node: Addr, from: &str) -> Vec<&'s super::
     };
     let ring = state.ring(node.wrapping_add(head), link);
     if let Some(why) = ring.broken {
-        state.linux.doubt("rcu", format!("the list of preempted readers of the node at {node} is broken: {why}"));
+        state.lacks("rcu", format!("the list of preempted readers of the node at {node} is broken: {why}"));
     }
     let after = ring.elements.into_iter().skip_while(|task| task.wrapping_add(link) != from);
     after.filter_map(|at| state.task(at)).collect()

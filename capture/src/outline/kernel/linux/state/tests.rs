@@ -403,6 +403,18 @@ fn queues_work_timers_and_rcu() {
     );
 }
 
+/// A dump without the pages of timers and work says so once for each.
+#[test]
+fn what_is_missing_is_said_once() {
+    let mut made = busy();
+    made.words.retain(|at, _| *at < DIRECT + 0x1_1000 || *at >= DIRECT + 0x1_2000);
+    let (rows, doubts) = made.read(|state| state.read(&[]));
+    assert!(rows.iter().any(|a| &*a.key == "kernel.rcu"));
+    let what: Vec<&str> = doubts.iter().map(|d| d.what).collect();
+    assert_eq!(what, ["timers", "work"], "{doubts:?}");
+    assert!(doubts.iter().any(|d| d.why.contains("; 1 more of that kind")), "{doubts:?}");
+}
+
 /// Bits and whole words of all structures are damaged: whatever is said, it comes to an end.
 #[test]
 fn damage_of_every_structure() {

@@ -56,7 +56,10 @@ fn wheel(state: &State<'_, '_>, cpu: u32, found: &mut Vec<Attribute>) -> Option<
     let Shape::Array { count, element } = vectors.shape else { return None };
     let (next, entry) = (state.place("hlist_node", "next")?, state.place("timer_list", "entry")?);
     for base in (0..wheels(state)).map(|n| first.wrapping_add(n.wrapping_mul(size))) {
-        let now = state.first(base, "timer_base", &["clk"]);
+        let Some(now) = state.value(base, "timer_base", "clk") else {
+            state.lacks("timers", format!("the timers at {base}, those of CPU {cpu}, cannot be read"));
+            continue;
+        };
         let running = state.pointer(base, "timer_base", "running_timer");
         let mut pending = Vec::new();
         for bucket in 0..count.min(LIMIT_BUCKETS) {
@@ -69,7 +72,7 @@ fn wheel(state: &State<'_, '_>, cpu: u32, found: &mut Vec<Attribute>) -> Option<
             .filter_map(|timer| Some((state.value(timer, "timer_list", "expires")?, timer)))
             .collect();
         rows.sort_unstable();
-        let jiffies = linux.long("jiffies").or_else(|| linux.long("jiffies_64")).or(now);
+        let jiffies = linux.long("jiffies").or_else(|| linux.long("jiffies_64")).or(Some(now));
         for (expires, timer) in rows {
             let what = called(state, timer, "timer_list");
             let when = ahead(expires, jiffies, "ticks");
@@ -102,7 +105,7 @@ fn chain(state: &State<'_, '_>, head: Addr, next: u64) -> Vec<Addr> {
                 return nodes;
             }
             Err(why) => {
-                state.linux.doubt("timers", format!("the list of timers at {head} is broken: {why}"));
+                state.lacks("timers", format!("the list of timers at {head} is broken: {why}"));
                 return nodes;
             }
         }
@@ -121,7 +124,7 @@ fn high_resolution(state: &State<'_, '_>, cpu: u32, found: &mut Vec<Attribute>) 
         let clock = base.wrapping_add(clocks.offset).wrapping_add(clock.wrapping_mul(element));
         let (nodes, broken) = tree::nodes(state, clock.wrapping_add(root));
         if let Some(why) = broken {
-            linux.doubt("timers", format!("the timers of the clock at {clock} are not all known: {why}"));
+            state.lacks("timers", format!("the timers of the clock at {clock} are not all known: {why}"));
         }
         for timer in nodes.into_iter().map(|at| at.wrapping_sub(node)) {
             let what = called(state, timer, "hrtimer");

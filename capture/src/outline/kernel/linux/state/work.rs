@@ -43,7 +43,7 @@ fn queues(state: &State<'_, '_>) -> Option<Queues> {
         }
     }
     if let Some(why) = broken {
-        linux.doubt("work", format!("a list of work queues is broken: {why}"));
+        state.lacks("work", format!("a list of work queues is broken: {why}"));
     }
     Some(found)
 }
@@ -71,7 +71,7 @@ pub(super) fn read(state: &State<'_, '_>) -> Vec<Attribute> {
     let mut pending = |head: Addr, place: &str, word: &str| {
         let ring = state.ring(head, entry);
         if let Some(why) = ring.broken {
-            state.linux.doubt("work", format!("the list of work at {head} is broken: {why}"));
+            state.lacks("work", format!("the list of work at {head} is broken: {why}"));
         }
         for work in ring.elements.into_iter().take(super::LIMIT_ROWS.saturating_add(1)) {
             let text = format!("{word} {place}: {}{}, work {work}", function(work), queues.of(state, work));
@@ -96,7 +96,7 @@ pub(super) fn read(state: &State<'_, '_>) -> Vec<Attribute> {
         let (Some(list), Some(node)) = lists else { continue };
         let ring = state.ring(pool.wrapping_add(list), node);
         if let Some(why) = ring.broken {
-            state.linux.doubt("work", format!("the list of workers of the pool at {pool} is broken: {why}"));
+            state.lacks("work", format!("the list of workers of the pool at {pool} is broken: {why}"));
         }
         for worker in ring.elements {
             let Some(work) = state.pointer(worker, "worker", "current_work") else { continue };
