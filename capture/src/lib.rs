@@ -51,7 +51,8 @@ pub type Release<'r> = &'r mut dyn FnMut();
 pub fn capture(target: &dyn Target, locator: &Locator, plan: &Plan, release: Release<'_>) -> Snapshot {
     let doubts = Doubts::new();
     doubts.extend(target.gaps().doubts.iter().cloned());
-    let paged = Paged::new(target.memory());
+    let again = target.identity().origin == Origin::Minidump;
+    let paged = if again { Paged::small(target.memory()) } else { Paged::new(target.memory()) };
     let kernel = kernel::outline(kernel::Given { target, memory: &paged, locator, doubts: &doubts });
     let view: Option<KernelView<'_>> = kernel.as_ref().map(|k| k.over(target));
     let target: &dyn Target = match &view {

@@ -15,6 +15,8 @@ pub enum ThreadChoice {
 /// Which raw memory goes into the snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum KeepMemory {
+    /// The code and the stack of the thread that failed (or of the first one), for the analysis; none of others.
+    Judged,
     /// The code at each innermost pc, and the stacks near their stack pointers.
     #[default]
     Stacks,
@@ -28,7 +30,7 @@ impl KeepMemory {
     /// Whether it can be satisfied from stacks alone.
     #[must_use]
     pub const fn is_local(self) -> bool {
-        matches!(self, Self::Stacks)
+        matches!(self, Self::Judged | Self::Stacks)
     }
 }
 

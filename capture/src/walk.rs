@@ -4,7 +4,7 @@ use crate::parallel::for_each_parallel;
 use crate::plan::{Chosen, Plan};
 use debuginfo::DebugInfo;
 use evidence::{Context, Memory, Os, Registers, Target, Thread};
-use unwind::{Stack, unwind, unwind_freebsd_kernel, unwind_switched};
+use unwind::{Frame, Stack, unwind, unwind_freebsd_kernel, unwind_switched};
 
 /// A thread and its frames.
 pub(crate) struct Walked<'t> {
@@ -35,8 +35,8 @@ pub(crate) fn walk<'t>(
             let unwind = if switches && c.thread.context == Context::Task { unwind_switched } else { unwind };
             unwind(&c.thread.registers, memory, info, &limits)
         };
-        if !plan.variables && !c.faulting {
-            forget(&mut stack);
+        if !c.faulting {
+            forget(&mut stack, plan.variables.then_some(info));
         }
         stack.frames.shrink_to_fit();
         Walked { thread: c.thread, faulting: c.faulting, stack }
@@ -44,12 +44,22 @@ pub(crate) fn walk<'t>(
 }
 
 /// Drops the registers that only variables are evaluated with: of thousands of stacks they are the larger part. A stack
-/// on which a signal was handled may turn out to be the one that all is about.
-fn forget(stack: &mut Stack) {
+/// on which a signal was handled may turn out to be the one that all is about. With `info`, variables are wanted: those
+/// of functions that DWARF describes, which ask for their caller's registers as well.
+fn forget(stack: &mut Stack, info: Option<&DebugInfo<'_>>) {
     if stack.frames.iter().any(|f| f.signal_frame) {
         return;
     }
+    let described = |frame: &Frame| {
+        let found = info.and_then(|info| Some((info, info.modules().find(frame.lookup())?.0)));
+        found.is_some_and(|(info, index)| info.dwarf(index).is_some())
+    };
+    let mut inner = stack.frames.first().is_some_and(described);
     for frame in stack.frames.iter_mut().skip(1) {
-        frame.registers = Registers::new(frame.registers.arch);
+        let own = described(frame);
+        if !own && !inner {
+            frame.registers = Registers::new(frame.registers.arch);
+        }
+        inner = own;
     }
 }

@@ -13,6 +13,9 @@ const BLOCK: u64 = 4096;
 /// stacks (64 KiB each) with room to spare; beyond it, reads go to the source each time.
 const LIMIT_BLOCKS: usize = 262_144;
 
+/// Blocks of a small cache: 8 MiB, the stacks that all workers are busy with at one time.
+const LIMIT_SMALL: usize = 2048;
+
 /// Blocks that are worth a thread of their own when many are fetched: 4 MiB, which take about a millisecond.
 const SHARE: usize = 1024;
 
@@ -46,17 +49,36 @@ pub struct Paged<'m> {
     inner: &'m dyn Memory,
     blocks: RwLock<HashMap<u64, Block>>,
     released: AtomicBool,
+    /// Blocks that are kept; beyond them, either nothing more is, or all are given up for new ones.
+    limit: usize,
+    renewed: bool,
 }
 
 impl<'m> Paged<'m> {
     /// An empty cache over `inner`.
     #[must_use]
     pub fn new(inner: &'m dyn Memory) -> Self {
-        Self { inner, blocks: RwLock::new(HashMap::new()), released: AtomicBool::new(false) }
+        Self {
+            inner,
+            blocks: RwLock::new(HashMap::new()),
+            released: AtomicBool::new(false),
+            limit: LIMIT_BLOCKS,
+            renewed: false,
+        }
+    }
+
+    /// A small cache over a memory that does not change and can be read again at any time: a file. Nothing is read
+    /// ahead.
+    #[must_use]
+    pub fn small(inner: &'m dyn Memory) -> Self {
+        Self { limit: LIMIT_SMALL, renewed: true, ..Self::new(inner) }
     }
 
     /// Reads all `ranges` into the cache in one batch.
     pub fn fetch(&self, ranges: &[Range<Addr>]) {
+        if self.renewed {
+            return;
+        }
         let mut wanted: Vec<u64> = Vec::new();
         {
             let blocks = self.blocks.read().unwrap_or_else(PoisonError::into_inner);
@@ -130,7 +152,10 @@ impl<'m> Paged<'m> {
         buffer.truncate(got);
         let block = Block::new(buffer, stop);
         let mut blocks = self.blocks.write().unwrap_or_else(PoisonError::into_inner);
-        if blocks.len() < LIMIT_BLOCKS {
+        if self.renewed && blocks.len() >= self.limit {
+            blocks.clear();
+        }
+        if blocks.len() < self.limit {
             blocks.insert(start, block.clone());
         }
         block

@@ -32,15 +32,18 @@ const LIMIT_BYTES: u64 = 256 << 20;
 pub(super) fn collect(given: &Given<'_, '_>, snapshot: &mut Snapshot) {
     let Given { target, walked, memory, plan, doubts, .. } = *given;
     let mut ranges: Vec<Range<Addr>> = Vec::new();
-    for w in walked {
-        let all = w.faulting || plan.keep_memory != KeepMemory::Stacks;
+    for (index, w) in walked.iter().enumerate() {
+        if plan.keep_memory == KeepMemory::Judged && index > 0 && !w.faulting {
+            continue;
+        }
+        let all = w.faulting || !plan.keep_memory.is_local();
         around(&w.thread.registers, target, if all { FAULTING_STACK } else { OTHER_STACK }, &mut ranges);
         if w.faulting {
             faulting(w, target, &mut ranges);
         }
     }
     match plan.keep_memory {
-        KeepMemory::Stacks => {}
+        KeepMemory::Judged | KeepMemory::Stacks => {}
         KeepMemory::Reachable => {
             let mut pointers = Vec::new();
             for range in merge(ranges.clone()) {

@@ -8,7 +8,7 @@ use crate::{json, output, source};
 
 pub fn run(args: &Bt) -> Result<Outcome, Failure> {
     let mut plan = source::plan(&args.take, args.output.json || args.locals);
-    plan.keep_memory = capture::KeepMemory::Stacks;
+    plan.keep_memory = capture::KeepMemory::Judged;
     let mut name = source::Name::from_args(&args.source);
     if let source::Name::Pid(_, hold) = &mut name {
         hold.fork = args.fork;
