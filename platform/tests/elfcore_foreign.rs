@@ -286,6 +286,97 @@ fn linux_and_illumos_are_told_apart_by_their_notes_alone() {
     }
 }
 
+/// The first segment of notes repeats in the old format, with Linux's numbers, what the second says. It is never read, and
+/// if the second is lost, the core is still not taken for one of Linux.
+#[test]
+fn the_old_notes_of_illumos_are_not_read() {
+    let old = || {
+        CoreBuilder::new(true, false, 62)
+            .note("CORE", 3, &prpsinfo(7, "wrong", "wrong"))
+            .note("CORE", 5, b"i86pc\0")
+            .note("CORE", 6, &[0; 28 * 16])
+            .note("CORE", 1, &prstatus(7, 11, &x86_64_registers(0x6666, 0x1800, 0)))
+            .note("CORE", 2, &[0; 512])
+    };
+    // What the kernel writes today besides, in its order: names and bodies of any content are not misread.
+    let mut auxv = vec![0; 28 * 16];
+    auxv[..8].copy_from_slice(&6_u64.to_le_bytes());
+    auxv[8..16].copy_from_slice(&4096_u64.to_le_bytes());
+    let mut name = vec![0; 40];
+    name[..8].copy_from_slice(&1_u64.to_le_bytes());
+    name[8..14].copy_from_slice(b"worker");
+    let mut info = vec![0; 416];
+    info[8..12].copy_from_slice(&42_u32.to_le_bytes());
+    info[136..140].copy_from_slice(b"true");
+    let whole = old()
+        .next_note_segment()
+        .note("CORE", 13, &info)
+        .note("CORE", 10, &[0; 1680])
+        .note("CORE", 5, b"i86pc\0")
+        .note("CORE", 6, &auxv)
+        .note("CORE", 24, &[0xff; 40])
+        .note("CORE", 14, &[0xff; 32])
+        .note("CORE", 20, &[0xff; 8])
+        .note("CORE", 18, &[0xff; 124])
+        .note("CORE", 19, &[0xff; 4000])
+        .note("CORE", 9, &[0xff; 8])
+        .note("CORE", 17, &{
+            let mut info = vec![0; 128];
+            info[4] = 1;
+            info
+        })
+        .note("CORE", 16, &lwpstatus(1, 0x1334))
+        .note("CORE", 25, &name)
+        .note("CORE", 4, &[0xff; 832])
+        .note("CORE", 27, b"/var/tmp\0");
+    let core = read(&whole);
+    assert_eq!((core.identity().os, core.identity().pid), (Os::Illumos, Some(42)));
+    assert_eq!(core.identity().command.as_deref(), Some("true"));
+    assert_eq!(core.threads().len(), 1);
+    assert_eq!(core.threads()[0].registers.pc(), Some(Addr(0x1334)));
+    assert_eq!(core.threads()[0].name.as_deref(), Some("worker"));
+    let lost = read(&old());
+    assert_eq!((lost.identity().os, lost.threads().len()), (Os::Illumos, 0));
+    assert!(format!("{:?}", lost.gaps().doubts).contains("notes of the new format are missing"), "{:?}", lost.gaps());
+}
+
+/// A zombie has an `lwpsinfo_t` only, an agent is an LWP like others; of 32-bit programs everything is narrower.
+#[test]
+fn zombies_agents_and_narrow_programs() {
+    let mut zombie = vec![0; 128];
+    zombie[4] = 3;
+    zombie[26] = b'Z';
+    let mut agent = lwpstatus(2, 0x1500);
+    agent[0..4].copy_from_slice(&0x1000_u32.to_le_bytes());
+    let core = read(
+        &CoreBuilder::new(true, false, 62)
+            .note("CORE", 10, &[0; 1680])
+            .note("CORE", 16, &lwpstatus(1, 0x1400))
+            .note("CORE", 16, &agent)
+            .note("CORE", 17, &zombie),
+    );
+    let pcs: Vec<_> = core.threads().iter().map(|t| t.registers.pc().map(|a| a.0).filter(|pc| *pc != 0)).collect();
+    assert_eq!(pcs, [Some(0x1400), Some(0x1500), None]);
+    assert!(format!("{:?}", core.gaps().doubts).contains("LWP 3 has no registers in the core (its state is zombie)"));
+    // ELFCLASS32 of the same machine: eip is word 14, uesp word 17, of 19.
+    let mut narrow = vec![0; 800];
+    narrow[4] = 1;
+    for (slot, value) in [(5, 0x0804_7f00_u32), (7, 0xbad), (14, 0x0805_1234), (17, 0x0804_7e00)] {
+        narrow[344 + slot * 4..348 + slot * 4].copy_from_slice(&value.to_le_bytes());
+    }
+    let mut status = vec![0; 1136];
+    // pr_lwp: id, signal; siginfo: signo, code, errno, address, in another order than Linux's.
+    for (at, value) in [(4, 1_u32), (16, 11), (20, 1), (24, 0), (28, 0x28)] {
+        status[336 + at..340 + at].copy_from_slice(&value.to_le_bytes());
+    }
+    status[336 + 12] = 11;
+    let core = read(&CoreBuilder::new(false, false, 3).note("CORE", 10, &status).note("CORE", 16, &narrow));
+    let thread = &core.threads()[0];
+    assert_eq!((thread.registers.pc(), thread.registers.sp()), (Some(Addr(0x0805_1234)), Some(Addr(0x0804_7e00))));
+    let signal = core.event().unwrap().signal.unwrap();
+    assert_eq!((signal.number, signal.code, signal.errno, signal.address), (11, Some(1), Some(0), Some(Addr(0x28))));
+}
+
 #[test]
 fn segments_that_illumos_could_not_write_are_denied() {
     let core = CoreBuilder::new(true, false, 62)

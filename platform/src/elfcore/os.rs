@@ -7,9 +7,10 @@ use super::headers::{EM_386, EM_AARCH64, EM_ARM, EM_X86_64};
 use super::notes::NoteRef;
 use evidence::{Arch, Os};
 
-/// illumos's own note types (sys/elf.h): `NT_PSTATUS`, `NT_PSINFO`, `NT_PRCRED`, `NT_UTSNAME`, `NT_LWPSTATUS`,
-/// `NT_LWPSINFO`, `NT_PRPRIV`, `NT_CONTENT`. Linux writes none of them under the owner `CORE`.
-const ILLUMOS_KINDS: [u32; 8] = [10, 13, 14, 15, 16, 17, 18, 20];
+/// illumos's own note types (sys/elf.h): `NT_PLATFORM`, `NT_PSTATUS`, `NT_PSINFO`, `NT_PRCRED`, `NT_UTSNAME`, `NT_LWPSTATUS`,
+/// `NT_LWPSINFO`, `NT_PRPRIV`, `NT_CONTENT`. Linux writes none of them under the owner `CORE`. The first is in the segment
+/// of the old format, too, so that a core which lost the other segment is not taken for one of Linux.
+const ILLUMOS_KINDS: [u32; 9] = [5, 10, 13, 14, 15, 16, 17, 18, 20];
 /// What Linux writes under `CORE`: PRSTATUS, PRFPREG, PRPSINFO, AUXV, SIGINFO, FILE.
 const LINUX_KINDS: [u32; 6] = [1, 2, 3, 6, 0x5349_4749, 0x4649_4c45];
 

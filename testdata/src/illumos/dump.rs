@@ -66,6 +66,8 @@ pub struct Dump {
     pub blocks_per_range: bool,
     /// How many of the last pages follow the streams as single lzjb pages.
     pub serial_tail: usize,
+    /// Ranges that were never written, by number.
+    pub absent: Vec<usize>,
     /// What only a device holds: messages and ereports (each an nvlist).
     pub messages: Vec<String>,
     pub reports: Vec<Vec<u8>>,
@@ -88,6 +90,7 @@ impl Dump {
             block: 16 << 10,
             blocks_per_range: false,
             serial_tail: 0,
+            absent: Vec::new(),
             messages: Vec::new(),
             reports: Vec::new(),
         }

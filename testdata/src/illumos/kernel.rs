@@ -43,10 +43,13 @@ pub struct Truth {
     pub log: Vec<&'static str>,
     /// Modules.
     pub modules: Vec<&'static str>,
+    /// Addresses of the threads and of the processes, in the order of their making.
+    pub places: (Vec<u64>, Vec<u64>),
 }
 
 impl Image {
-    fn write(&mut self, at: u64, bytes: &[u8]) {
+    /// Writes bytes at an address.
+    pub fn write(&mut self, at: u64, bytes: &[u8]) {
         for (n, byte) in bytes.iter().enumerate() {
             let here = at + n as u64;
             let page = self.pages.entry(here & !(PAGE - 1)).or_insert_with(|| vec![0; PAGE as usize]);
@@ -54,7 +57,8 @@ impl Image {
         }
     }
 
-    fn long(&mut self, at: u64, value: u64) {
+    /// Writes a long.
+    pub fn long(&mut self, at: u64, value: u64) {
         self.write(at, &value.to_le_bytes());
     }
 
@@ -64,20 +68,29 @@ impl Image {
         at
     }
 
-    fn put(&mut self, bytes: &[u8]) -> u64 {
+    /// Bytes on the heap.
+    pub fn put(&mut self, bytes: &[u8]) -> u64 {
         let at = self.allocate(bytes.len() as u64 + 1);
         self.write(at, bytes);
         at
     }
 
-    fn make(&mut self, of: &str, values: &[(&str, u64)]) -> u64 {
+    /// A structure on the heap with these members, otherwise zeros.
+    ///
+    /// # Panics
+    /// There is none of this name.
+    pub fn make(&mut self, of: &str, values: &[(&str, u64)]) -> u64 {
         let at = self.allocate(self.layout.of(of).size);
         self.write(at, &vec![0; self.layout.of(of).size as usize]);
         self.set(at, of, values);
         at
     }
 
-    fn set(&mut self, at: u64, of: &str, values: &[(&str, u64)]) {
+    /// Sets members of a structure.
+    ///
+    /// # Panics
+    /// There is none of this name.
+    pub fn set(&mut self, at: u64, of: &str, values: &[(&str, u64)]) {
         for (member, value) in values {
             let (_, offset, kind) = *self.layout.of(of).members.iter().find(|(m, ..)| m == member).expect("a member");
             let size = self.layout.size(kind).min(8) as usize;
@@ -85,7 +98,8 @@ impl Image {
         }
     }
 
-    fn variable(&mut self, name: &str, size: u64) -> u64 {
+    /// A global variable of zeros.
+    pub fn variable(&mut self, name: &str, size: u64) -> u64 {
         let at = self.data;
         self.data = (at + size).next_multiple_of(64);
         self.write(at, &vec![0; size as usize]);
@@ -98,7 +112,12 @@ impl Image {
         self.long(at, value);
     }
 
-    fn at(&self, name: &str) -> u64 {
+    /// Where a symbol lies.
+    ///
+    /// # Panics
+    /// There is none of this name.
+    #[must_use]
+    pub fn at(&self, name: &str) -> u64 {
         self.symbols.iter().find(|(n, ..)| n == name).unwrap_or_else(|| panic!("{name}")).1
     }
 
@@ -232,6 +251,7 @@ pub fn panicked(layout: Layout) -> (Image, Truth) {
         rdi: 0x1234_5678,
         log,
         modules: vec!["genunix", "unix"],
+        places: (threads, processes),
     };
     (k, truth)
 }

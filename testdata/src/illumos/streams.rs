@@ -32,7 +32,8 @@ pub(super) fn section(dump: &Dump) -> Vec<u8> {
     let ranges: Vec<(usize, usize)> =
         (0..streamed).step_by(dump.range).map(|first| (first, dump.range.min(streamed - first))).collect();
     for (s, blocks) in streams.iter_mut().enumerate() {
-        let own = ranges.iter().skip(s).step_by(usize::from(dump.streams));
+        let own = ranges.iter().enumerate().skip(s).step_by(usize::from(dump.streams));
+        let own = own.filter(|(n, _)| !dump.absent.contains(n)).map(|(_, range)| range);
         if dump.compression == Compression::Lzjb {
             lzjb_blocks(dump, own, blocks);
         } else {

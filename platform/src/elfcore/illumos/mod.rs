@@ -8,7 +8,7 @@ pub(crate) mod threads;
 
 use super::notes::NoteRef;
 use super::{Parts, Reading, keep_notes, os};
-use evidence::{Identity, Origin, Os, ThreadId};
+use evidence::{Doubt, Identity, Origin, Os, ThreadId};
 
 /// `p_flags` of segments whose bytes could not be written (sys/elf.h): `PF_SUNW_FAILURE`, `PF_SUNW_KILLED`,
 /// `PF_SUNW_SIGINFO`.
@@ -45,6 +45,12 @@ pub(super) fn read(parts: &Parts<'_>) -> Reading {
         .filter(|n| &*n.owner == "CORE" && new.is_none_or(|s| n.segment == s))
         .map(|n| (n, None))
         .collect();
+    let own = [kind::PSTATUS, kind::PSINFO, kind::LWPSTATUS, kind::LWPSINFO];
+    if !parts.index.iter().any(|n| own.contains(&n.kind)) {
+        let why =
+            "the notes of the new format are missing: those of the old one are not read, so that no thread is known";
+        parts.doubts.push(Doubt::new("notes", why));
+    }
     threads::read(parts, arch, &mut notes, &mut reading);
     process::read(parts, &notes, &mut reading);
     keep_notes(parts, notes.into_iter().filter(|(n, _)| !DECODED.contains(&n.kind)), &mut reading);

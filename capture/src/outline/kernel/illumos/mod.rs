@@ -84,6 +84,7 @@ pub(super) fn outline(given: Given<'_>) -> Option<Kernel> {
     kernel.attributes.extend(log::reports(given.target));
     let table = symbols::read(given);
     if table.is_empty() {
+        panic::header_message(given, &kernel);
         return Some(kernel);
     }
     let found = types::find(given, &table);
@@ -97,6 +98,7 @@ pub(super) fn outline(given: Given<'_>) -> Option<Kernel> {
             "kernel-types",
             "no module's types (CTF) were found in the dump: threads, processes and messages are not known",
         );
+        panic::header_message(given, &kernel);
         return Some(kernel);
     }
     let (threads, tasks) = threads::all(&illumos);

@@ -2,10 +2,10 @@
 //!
 //! Sources: sys/panic.h (`panic_data_t`, `panic_trap_info`), sys/regset.h (`struct regs`), uts/intel/os/archdep.c.
 
-use super::super::Kernel;
+use super::super::{Given, Kernel};
 use super::Illumos;
 use evidence::bytes::{Endian, c_str_at, slice_at, u32_at, u64_at};
-use evidence::{Access, Addr, Arch, Attribute, Context, Event, Register, Registers, ToUsize, register_number};
+use evidence::{Access, Addr, Arch, Attribute, Context, Doubt, Event, Register, Registers, ToUsize, register_number};
 
 const LE: Endian = Endian::Little;
 /// `PANICBUFSIZE`.
@@ -44,6 +44,9 @@ const MEMBERS: [(&str, u16); 24] = [
     ("r_ss", 52),
 ];
 
+/// The header holds so many bytes of the formatted message (`DUMP_PANICSIZE` less the final zero, sys/dumphdr.h).
+const HEADER_MESSAGE: usize = 199;
+
 /// What the panic buffer holds.
 #[derive(Default)]
 struct Buffer {
@@ -66,6 +69,9 @@ pub(super) fn complete(illumos: &Illumos<'_>, kernel: &mut Kernel) {
     let panicked = illumos.variable("panicstr").is_some_and(|p| p != 0) || thread.is_some();
     if !panicked && kernel.event.is_none() {
         return;
+    }
+    if buffer.message.as_deref().is_none_or(str::is_empty) {
+        header_message(illumos.given, kernel);
     }
     let trap = trap(illumos, thread, &buffer);
     let mut event = kernel.event.take().unwrap_or_default();
@@ -91,6 +97,11 @@ pub(super) fn complete(illumos: &Illumos<'_>, kernel: &mut Kernel) {
     if let Some(trap) = trap {
         state(&mut event, &trap);
     }
+    // Pages of programs are kept under the address of their `struct as`; which one ran is said here.
+    let space = thread
+        .and_then(|t| illumos.pointer(t, "_kthread", "t_procp"))
+        .and_then(|process| illumos.pointer(process, "proc", "p_as"));
+    kernel.attributes.extend(space.map(|at| attribute("panic.address_space", format!("{at}"))));
     for name in ["cr2", "cr3"] {
         if let Some((_, value)) = buffer.values.iter().find(|(n, _)| n == name) {
             kernel.attributes.push(attribute(&format!("panic.{name}"), format!("{value:#x}")));
@@ -102,6 +113,17 @@ pub(super) fn complete(illumos: &Illumos<'_>, kernel: &mut Kernel) {
         kernel.attributes.push(attribute("panic.ipl", level.cast_signed().to_string()));
     }
     kernel.event = Some(event);
+}
+
+/// Says that a message which fills its place in the header may go on; for dumps whose panic buffer cannot be read.
+pub(super) fn header_message(given: Given<'_>, kernel: &Kernel) {
+    let message = kernel.event.as_ref().and_then(|e| e.message.as_deref()).unwrap_or_default();
+    if message.len() >= HEADER_MESSAGE {
+        let why = format!(
+            "the panic buffer cannot be read: the message is the header's, which holds {HEADER_MESSAGE} bytes of it"
+        );
+        given.doubts.push(Doubt::new("kernel-panic", why));
+    }
 }
 
 fn attribute(key: &str, value: String) -> Attribute {
