@@ -8,7 +8,7 @@ use crate::stacks::StackTable;
 use crate::walk::Walked;
 use debuginfo::Modules;
 use debuginfo::dwarf::SourceFrame;
-use evidence::{Access, Context, Identity, Mapping, ModuleId, Os, Target, register_name};
+use evidence::{Access, Arch, Context, Identity, Mapping, ModuleId, Os, Registers, Target, register_name};
 use snapshot_format::Snapshot;
 use snapshot_format::schema::{self, Trust};
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,6 +16,10 @@ use unwind::Frame;
 
 /// Frames of a thread whose registers are kept besides the innermost one's: enough to follow an argument outwards.
 const LIMIT_REGISTER_FRAMES: usize = 16;
+
+/// Bytes of floating point and vector registers that are kept: those of two thousand threads. They are exported to
+/// other tools, which look at the thread that failed.
+const LIMIT_FLOATING_POINT: usize = 1 << 20;
 
 pub(crate) fn assemble(
     target: &dyn Target,
@@ -47,6 +51,7 @@ pub(crate) fn assemble(
         snapshot.threads.push(thread(w, stack, target.mappings()));
         registers(w, resolved, &mut snapshot.registers);
     }
+    floating_point(walked, &mut snapshot.notes);
     snapshot.stacks = table.stacks;
     snapshot.frames = table.frames;
     snapshot
@@ -229,6 +234,7 @@ const fn trust(t: unwind::Trust) -> Trust {
         unwind::Trust::Orc => Trust::Orc,
         unwind::Trust::FramePointer => Trust::FramePointer,
         unwind::Trust::Scan => Trust::Scan,
+        unwind::Trust::ShadowStack => Trust::ShadowStack,
     }
 }
 
@@ -289,6 +295,32 @@ fn registers(w: &Walked<'_>, resolved: &Resolved, rows: &mut Vec<schema::Registe
                 rows.push(schema::RegisterValue { thread: w.thread.id.0, frame: number, name: name.to_owned(), value });
             }
         }
+    }
+}
+
+/// Floating point and vector registers, the faulting thread's first, up to [`LIMIT_FLOATING_POINT`] bytes.
+fn floating_point(walked: &[Walked<'_>], notes: &mut Vec<schema::Note>) {
+    let mut left = LIMIT_FLOATING_POINT;
+    for w in walked.iter().filter(|w| w.thread.context == Context::Lwp) {
+        let registers = &w.thread.registers;
+        let Some(vectors) = registers.vectors.as_deref() else { continue };
+        let (kind, body) = if registers.arch == Arch::Aarch64 {
+            let (Some(status), Some(control)) = (registers.get(Registers::FPSR), registers.get(Registers::FPCR)) else {
+                continue;
+            };
+            let mut body = vectors.bytes.to_vec();
+            for word in [status, control] {
+                body.extend(word.to_le_bytes().iter().take(4));
+            }
+            (schema::Note::FPSIMD, body)
+        } else {
+            let Some(x87) = registers.x87.as_deref() else { continue };
+            (schema::Note::FXSAVE, x87.to_fxsave(vectors).to_vec())
+        };
+        let Some(rest) = left.checked_sub(body.len()) else { break };
+        left = rest;
+        let owner = schema::Note::FLOATING_POINT.to_owned();
+        notes.push(schema::Note { owner, kind, thread: Some(w.thread.id.0), body });
     }
 }
 

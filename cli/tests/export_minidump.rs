@@ -1,6 +1,9 @@
 //! Minidumps that `export` writes: what lldb reads out of them is what the snapshot says, and the way back is lossless.
 
 mod common;
+#[path = "minidumps/synth.rs"]
+#[allow(dead_code, reason = "each test program uses its own part")]
+mod synth;
 
 use common::{arg, run};
 use snapshot_format::Snapshot;
@@ -16,12 +19,14 @@ process = target.LoadCore(os.environ['DUMP'])
 error = lldb.SBError()
 threads = []
 for t in process:
-    registers = {}
+    registers, vectors = {}, {}
     for group in t.GetFrameAtIndex(0).registers:
         for r in group:
             if r.GetValue() and r.GetValue().startswith('0x'):
                 registers.setdefault(r.GetName(), r.GetValueAsUnsigned())
-    threads.append({'id': t.GetThreadID(), 'registers': registers, 'stop': t.GetStopReason() == lldb.eStopReasonSignal,
+            elif r.GetByteSize() == 16:
+                vectors.setdefault(r.GetName(), bytes(r.GetData().uint8s).hex())
+    threads.append({'id': t.GetThreadID(), 'registers': registers, 'vectors': vectors, 'stop': t.GetStopReason() == lldb.eStopReasonSignal,
         'signal': t.GetStopReasonDataAtIndex(0) if t.GetStopReasonDataCount() else 0})
 modules = [{'path': str(m.file), 'uuid': (m.GetUUIDString() or '').replace('-', '').lower(),
     'base': m.GetObjectFileHeaderAddress().GetLoadAddress(target)} for m in target.module_iter()]
@@ -62,20 +67,15 @@ fn export(source: &Path) -> (tempfile::TempDir, Snapshot, PathBuf) {
     (folder, snapshot, dump)
 }
 
-fn check(source: &Path, signal: Option<u64>) {
-    let (folder, snapshot, dump) = export(source);
-    let Some(tool) = lldb() else { return };
-    let extents: Vec<_> = snapshot.memory.iter().filter(|m| m.space == 0 && !m.bytes.is_empty()).collect();
-    assert!(!extents.is_empty(), "there is memory to compare");
-    assert!(!snapshot.modules.is_empty(), "there are modules to compare");
-    let asked: Vec<(u64, usize)> = extents.iter().map(|m| (m.address, m.bytes.len().min(1 << 16))).collect();
+/// What lldb sees in a dump, and in the memory that is asked for.
+fn seen_by_lldb(tool: &str, folder: &Path, dump: &Path, asked: &[(u64, usize)]) -> serde_json::Value {
     let text: String = asked.iter().map(|(at, size)| format!("{at} {size}\n")).collect();
-    let (script, list, out) = (folder.path().join("s.py"), folder.path().join("asked"), folder.path().join("out"));
+    let (script, list, out) = (folder.join("s.py"), folder.join("asked"), folder.join("out"));
     std::fs::write(&script, SCRIPT).unwrap();
     std::fs::write(&list, text).unwrap();
     let output = Command::new(tool)
         .args(["-x", "-b", "-o", &format!("command script import {}", arg(&script))])
-        .env("DUMP", &dump)
+        .env("DUMP", dump)
         .env("ASKED", &list)
         .env("OUT", &out)
         .output()
@@ -83,7 +83,17 @@ fn check(source: &Path, signal: Option<u64>) {
     let Ok(text) = std::fs::read_to_string(&out) else {
         panic!("{tool}: {}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     };
-    let seen: serde_json::Value = serde_json::from_str(&text).unwrap();
+    serde_json::from_str(&text).unwrap()
+}
+
+fn check(source: &Path, signal: Option<u64>) {
+    let (folder, snapshot, dump) = export(source);
+    let Some(tool) = lldb() else { return };
+    let extents: Vec<_> = snapshot.memory.iter().filter(|m| m.space == 0 && !m.bytes.is_empty()).collect();
+    assert!(!extents.is_empty(), "there is memory to compare");
+    assert!(!snapshot.modules.is_empty(), "there are modules to compare");
+    let asked: Vec<(u64, usize)> = extents.iter().map(|m| (m.address, m.bytes.len().min(1 << 16))).collect();
+    let seen = seen_by_lldb(tool, folder.path(), &dump, &asked);
 
     let ids: Vec<u64> = seen["threads"].as_array().unwrap().iter().map(|t| t["id"].as_u64().unwrap()).collect();
     assert_eq!(ids, snapshot.threads.iter().map(|t| t.id).collect::<Vec<_>>(), "{tool}");
@@ -93,7 +103,8 @@ fn check(source: &Path, signal: Option<u64>) {
         let frames = &snapshot.frames[stack.first as usize..(stack.first + stack.count) as usize];
         let row = frames.iter().position(|f| !f.inline).unwrap() as u32;
         for r in snapshot.registers.iter().filter(|r| r.thread == thread.id && r.frame == row) {
-            // A minidump has no bases of segments; lldb 14 to 19 show the selectors ds and es in their place.
+            // A minidump has no bases of segments; lldb 14 to 19 show the selectors ds and es in their place. Some names
+            // of ARM are others.
             if r.name.ends_with("_base") {
                 continue;
             }
@@ -102,7 +113,7 @@ fn check(source: &Path, signal: Option<u64>) {
                 "ds" => value("fs_base"),
                 "es" => value("gs_base"),
                 // lldb's names of them.
-                "x29" => value("fp"),
+                "r11" | "x29" => value("fp"),
                 "x30" => value("lr"),
                 "pstate" => value("cpsr"),
                 _ => None,
@@ -120,7 +131,7 @@ fn check(source: &Path, signal: Option<u64>) {
         let stopped = seen["stop"].as_bool().unwrap().then(|| seen["signal"].as_u64().unwrap());
         assert_eq!(stopped, signal.filter(|_| thread.faulting), "{tool}: thread {}", thread.id);
     }
-    assert!(compared >= 16 * snapshot.threads.len(), "{tool}: {compared} registers compared");
+    assert!(compared >= 15 * snapshot.threads.len(), "{tool}: {compared} registers compared");
 
     let modules = seen["modules"].as_array().unwrap();
     for m in &snapshot.modules {
@@ -229,5 +240,109 @@ fn an_illumos_core() {
     .concat();
     if let Some(core) = mended("illumos/user/core.amd64", 0, &[(TEXT, &header)]) {
         check(core.path(), Some(11));
+    }
+}
+
+/// A dump without the snapshot in it: only what other tools read.
+fn bare(dump: &Path, to: &Path) -> platform::minidump::Minidump {
+    let mut bytes = std::fs::read(dump).unwrap();
+    let count = u32::from_le_bytes(bytes[8..12].try_into().unwrap()) as usize;
+    let at = |n: usize| 32 + 12 * n;
+    let entry = (0..count).map(at).find(|e| bytes[*e..*e + 4] == 0x5046_0001_u32.to_le_bytes()).unwrap();
+    bytes[entry..entry + 12].fill(0);
+    std::fs::write(to, bytes).unwrap();
+    platform::minidump::open(to, &platform::input::Options::default()).unwrap()
+}
+
+/// Floating point and vector registers of a core, through the contexts of the minidump alone.
+fn check_vectors(core: &Path) {
+    use evidence::{Registers, Target as _};
+    let target = platform::elfcore::open(core, &platform::input::Options::default()).unwrap();
+    let (folder, _, dump) = export(core);
+    let read = bare(&dump, &folder.path().join("bare.dmp"));
+    let seen = lldb().map(|tool| seen_by_lldb(tool, folder.path(), &dump, &[]));
+    let (mut own, mut by_lldb) = (0, 0);
+    for thread in target.threads() {
+        let back = read.threads().iter().find(|t| t.id == thread.id).unwrap();
+        let (vectors, found) = (thread.registers.vectors.as_ref().unwrap(), back.registers.vectors.as_ref().unwrap());
+        assert_eq!((vectors.first, found.width), (found.first, 16));
+        assert_eq!(back.registers.x87, thread.registers.x87);
+        for status in [Registers::FPSR, Registers::FPCR] {
+            assert_eq!(back.registers.get(status), thread.registers.get(status));
+        }
+        let name = if vectors.first == 64 { "v" } else { "xmm" };
+        for (n, (was, is)) in vectors.bytes.chunks(vectors.width).zip(found.bytes.chunks(16)).enumerate() {
+            assert_eq!(&was[..16], is, "thread {} {name}{n}", thread.id.0);
+            own += 1;
+            let shown = seen.as_ref().and_then(|s| {
+                let thread = s["threads"].as_array()?.iter().find(|t| t["id"].as_u64() == Some(thread.id.0))?;
+                thread["vectors"][format!("{name}{n}")].as_str().filter(|hex| !hex.is_empty())
+            });
+            if let Some(shown) = shown {
+                assert_eq!(shown, is.iter().map(|b| format!("{b:02x}")).collect::<String>(), "{name}{n} in lldb");
+                by_lldb += 1;
+            }
+        }
+    }
+    println!("{}: {own} vector registers, {by_lldb} of them in lldb", core.display());
+    assert!(own >= 16);
+    // lldb takes no vector registers out of x86-64's contexts (RegisterContextMinidump_x86_64.cpp says "TODO").
+    assert!(seen.is_none() || by_lldb == own || target.identity().arch == evidence::Arch::X86_64);
+}
+
+#[test]
+fn vector_registers_of_x86_64() {
+    if let Some(core) = common::core("null_deref", "gcc-O0") {
+        check_vectors(&core);
+    }
+}
+
+#[test]
+fn vector_registers_of_arm64() {
+    if let Some(core) = fixture("linux/core/linux-aarch64.core") {
+        check_vectors(&core);
+    }
+}
+
+/// One thread of a processor for which no program is at hand, read by lldb out of what we write.
+#[test]
+fn threads_of_other_processors() {
+    use synth::{ARM64, Exception, LINUX, Synth, SynthThread, X86};
+    const STACK: u32 = 0x7f00_0000;
+    const CODE: u32 = 0x40_1000;
+    let narrow = |size: usize, flags: u32, first: usize, count: usize, sp: usize, pc: usize| {
+        let mut bytes = vec![0_u8; size];
+        bytes[..4].copy_from_slice(&flags.to_le_bytes());
+        for n in 0..count {
+            let value = match first + 4 * n {
+                at if at == sp => STACK + 0x100,
+                at if at == pc => CODE,
+                at => 0x100 + u32::try_from(at).unwrap(),
+            };
+            bytes[first + 4 * n..first + 4 * n + 4].copy_from_slice(&value.to_le_bytes());
+        }
+        bytes
+    };
+    let arm64: Vec<(usize, u64)> = (0..31).map(|n| (n, 0x1_0000_0000 + n as u64)).collect();
+    let arm64 = [arm64, vec![(31, u64::from(STACK) + 0x100), (32, CODE.into())]].concat();
+    for (processor, context) in [
+        (X86, narrow(716, 0x1_0007, 140, 16, 196, 184)),
+        (5, narrow(368, 0x4000_0002, 4, 17, 56, 64)),
+        (ARM64, synth::arm64(&arm64)),
+    ] {
+        let dump = Synth {
+            processor,
+            platform: LINUX,
+            threads: vec![SynthThread {
+                id: 7,
+                context,
+                stack: (STACK.into(), (0..=255).cycle().take(0x800).collect()),
+            }],
+            memory: vec![(CODE.into(), vec![0x90; 64])],
+            modules: vec![(u64::from(CODE) - 0x1000, 0x10000, "/bin/a")],
+            exception: Some(Exception { thread: 7, code: 11, flags: 1, address: 8, ..Exception::default() }),
+            ..Synth::default()
+        };
+        check(dump.write().path(), Some(11));
     }
 }

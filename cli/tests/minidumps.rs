@@ -14,7 +14,13 @@ mod defects;
 mod exceptions;
 #[path = "minidumps/frames.rs"]
 mod frames;
+#[path = "minidumps/processors.rs"]
+mod processors;
+#[path = "minidumps/reasons.rs"]
+mod reasons;
 #[path = "minidumps/security.rs"]
 mod security;
+#[path = "minidumps/shadow_stack.rs"]
+mod shadow_stack;
 #[path = "minidumps/speed.rs"]
 mod speed;

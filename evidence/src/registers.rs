@@ -14,7 +14,8 @@ pub struct Register(pub u16);
 ///
 /// Numbers are the DWARF ones below 64. x86-64: 0-15 general, 16 rip, 49 rflags, 50-55 segments, 58 fs base, 59 gs base.
 /// AArch64: 0-30 x0-x30, 31 sp, 32 pc, 33 pstate (ours), 36 tpidr_el0. x86: 0-7 general, 8 eip, 9 eflags, 40-45
-/// segments, 58 the base of gs (ours: the TLS pointer).
+/// segments, 58 the base of gs (ours: the TLS pointer). Both x86 and x86-64: 60 the shadow stack pointer (ours).
+/// AArch64: 61 and 62 FPSR and FPCR (ours; they have no names among the rows of snapshots).
 #[derive(Clone, PartialEq, Eq)]
 pub struct Registers {
     /// Whose registers these are.
@@ -40,6 +41,11 @@ pub struct Vectors {
 }
 
 impl Registers {
+    /// AArch64's floating point status, by our number.
+    pub const FPSR: Register = Register(61);
+    /// AArch64's floating point control, by our number.
+    pub const FPCR: Register = Register(62);
+
     /// A context of which nothing is known.
     #[must_use]
     pub const fn new(arch: Arch) -> Self {
@@ -173,7 +179,7 @@ impl fmt::Debug for Registers {
     }
 }
 
-const X86_64_NAMES: [(u16, &str); 26] = [
+const X86_64_NAMES: [(u16, &str); 27] = [
     (0, "rax"),
     (1, "rdx"),
     (2, "rcx"),
@@ -200,8 +206,9 @@ const X86_64_NAMES: [(u16, &str); 26] = [
     (55, "gs"),
     (58, "fs_base"),
     (59, "gs_base"),
+    (60, "ssp"),
 ];
-const X86_NAMES: [(u16, &str); 17] = [
+const X86_NAMES: [(u16, &str); 18] = [
     (0, "eax"),
     (1, "ecx"),
     (2, "edx"),
@@ -219,6 +226,7 @@ const X86_NAMES: [(u16, &str); 17] = [
     (44, "fs"),
     (45, "gs"),
     (58, "gs_base"),
+    (60, "ssp"),
 ];
 const AARCH64_NAMES: [(u16, &str); 35] = [
     (0, "x0"),

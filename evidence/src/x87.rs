@@ -1,5 +1,6 @@
 //! The state of the x87 unit and of MXCSR, as an FXSAVE area holds it.
 
+use crate::Vectors;
 use crate::bytes::{Endian, slice_at, u8_at, u16_at, u32_at, u64_at};
 
 /// The x87 environment and stack, and MXCSR.
@@ -47,6 +48,34 @@ impl X87 {
             mxcsr_mask: u32_at(area, 28, e)?,
             stack,
         })
+    }
+
+    /// The FXSAVE area that holds this and the SSE registers: the first 8 or 16 of `vectors`, 16 bytes each.
+    #[must_use]
+    pub fn to_fxsave(&self, vectors: &Vectors) -> [u8; 512] {
+        let mut area = [0; 512];
+        let mut put = |at: usize, bytes: &[u8]| {
+            let end = at.saturating_add(bytes.len());
+            if let Some(field) = area.get_mut(at..end) {
+                field.copy_from_slice(bytes);
+            }
+        };
+        put(0, &self.control.to_le_bytes());
+        put(2, &self.status.to_le_bytes());
+        put(4, &[self.tag]);
+        put(6, &self.opcode.to_le_bytes());
+        put(8, &self.instruction.to_le_bytes());
+        put(16, &self.data.to_le_bytes());
+        put(24, &self.mxcsr.to_le_bytes());
+        put(28, &self.mxcsr_mask.to_le_bytes());
+        for (at, register) in (32..).step_by(16).zip(&self.stack) {
+            put(at, register);
+        }
+        let rows = vectors.bytes.chunks_exact(vectors.width.max(16)).filter_map(|r| r.get(..16));
+        for (at, register) in (160..).step_by(16).zip(rows.take(16)) {
+            put(at, register);
+        }
+        area
     }
 
     /// A field of the environment by the name that debuggers give it: `fctrl`, `fstat`, `ftag` (abridged), `fop`,

@@ -173,10 +173,12 @@
 //! | 20 | `attachments` | `name` (1!, text), `body` (14?, bytes), `chunked` (15!, unsigned) |
 //! | 21 | `memory` | `space` (1!, unsigned), `address` (2!, unsigned), `length` (3!, unsigned), `absent` (4!?, text), `bytes` (14?, bytes), `chunked` (15!, unsigned) |
 //!
-//! `identity`, `event` and `fingerprint` have at most one row. `frames.trust`: 0 context, 1 cfi, 2 orc, 3 frame-pointer,
-//! 4 scan, 5 inline. `variables.kind`: 0 parameter, 1 local, 2 global, 3 tls, 4 member. `variables.value_kind` says which
-//! column has the value: 0 none; 1 signed and 2 unsigned: `value_number` (signed in zigzag); 3 float: `value_float`;
-//! 4 truth value: `value_number`; 5 address: `value_pointer`; 6 text: `value_text`. The meaning of the other columns is
+//! `identity`, `event` and `fingerprint` have at most one row. `frames.trust`: 0 context, 1 cfi, 2 orc, 3
+//! frame-pointer, 4 scan, 5 inline, 6 shadow-stack. Notes of the owner `postfault.floating-point` hold a thread's
+//! floating point and vector registers: kind 1 an FXSAVE area (512 bytes), kind 2 v0 to v31, FPSR, FPCR of AArch64
+//! (520 bytes). `variables.kind`: 0 parameter, 1 local, 2 global, 3 tls, 4 member. `variables.value_kind` says which
+//! column has the value: 0 none; 1 signed and 2 unsigned: `value_number` (signed in zigzag); 3 float: `value_float`; 4
+//! truth value: `value_number`; 5 address: `value_pointer`; 6 text: `value_text`. The meaning of the other columns is
 //! that of the fields of the same name in [`schema`].
 //!
 //! # Versions

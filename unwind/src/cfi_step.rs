@@ -58,7 +58,7 @@ pub(crate) fn step(row: &Row<'_>, registers: &Registers, walker: &Walker<'_, '_>
     };
     let mut return_address = return_address.map(Addr);
     if let (Some(at), Some(Rule::Constant(1))) = (&mut return_address, row.rule(abi::RA_SIGN_STATE)) {
-        *at = abi::strip_signature(arch, *at);
+        *at = abi::strip_signature(arch, *at, walker.address_mask);
     }
     // A known rule that gives no value is a failure, not the end.
     if return_address.is_none() && !matches!(row.rule(row.return_address), Some(Rule::Undefined)) {

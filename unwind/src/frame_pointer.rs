@@ -75,7 +75,7 @@ pub(crate) fn step(registers: &Registers, walker: &Walker<'_, '_>) -> Option<Cal
     let mut pc = raw;
     let mut verdict = judge(pc, arch, walker.memory, walker.info.modules());
     if verdict == ReturnTo::No && arch == Arch::Aarch64 {
-        pc = abi::strip_signature(arch, raw);
+        pc = abi::strip_signature(arch, raw, walker.address_mask);
         verdict = judge(pc, arch, walker.memory, walker.info.modules());
     }
     if verdict == ReturnTo::No {
@@ -128,7 +128,7 @@ fn step_arm(registers: &Registers, walker: &Walker<'_, '_>) -> Option<Caller> {
         let above = fp.checked_add(4)?;
         for (slot, saved_at) in [(above, fp), (fp, fp.wrapping_sub(4))] {
             let Some(raw) = walker.read_pointer(slot).ok().filter(|raw| *raw != 0) else { continue };
-            let pc = abi::return_address(Arch::Arm, Addr(raw));
+            let pc = abi::return_address(Arch::Arm, Addr(raw), walker.address_mask);
             let verdict = judge(Addr(raw), Arch::Arm, walker.memory, walker.info.modules());
             let saved = walker.read_pointer(saved_at).unwrap_or(0);
             let chained = saved == 0 || Addr(saved).offset_from(fp).is_some_and(|d| d > 0 && d <= LIMIT_FRAME);
@@ -156,7 +156,7 @@ pub(crate) fn caller_of_leaf(registers: &Registers, walker: &Walker<'_, '_>) -> 
     const NEAR: u64 = 256;
     let arch = registers.arch;
     let raw = Addr(registers.get(abi::link_register(arch)?)?);
-    let pc = abi::return_address(arch, raw);
+    let pc = abi::return_address(arch, raw, walker.address_mask);
     let here = registers.pc()?;
     let record = registers.fp().filter(|fp| is_record(*fp, registers));
     let saved = record.and_then(|fp| walker.read_pointer(fp.checked_add(arch.pointer_size().into())?).ok());
@@ -169,7 +169,7 @@ pub(crate) fn caller_of_leaf(registers: &Registers, walker: &Walker<'_, '_>) -> 
         (Some(a), Some(b)) => a == b,
         _ => here.0.abs_diff(pc.0) < NEAR,
     };
-    let in_record = saved.is_some_and(|s| abi::return_address(arch, Addr(s)) == pc);
+    let in_record = saved.is_some_and(|s| abi::return_address(arch, Addr(s), walker.address_mask) == pc);
     if pc.0 == 0 || same || in_record {
         return None;
     }

@@ -83,7 +83,7 @@ fn arm64_trap_frame(name: &str, registers: &Registers, walker: &Walker<'_, '_>) 
             let at = usize::from(number).checked_mul(8)?.checked_add(general)?;
             outer.set(Register(number), word(at)?);
         }
-        outer.set(Register(30), abi::strip_signature(Arch::Aarch64, Addr(word(8)?)).0);
+        outer.set(Register(30), abi::strip_signature(Arch::Aarch64, Addr(word(8)?), walker.address_mask).0);
         outer.set(Registers::sp_register(Arch::Aarch64), interrupted.0);
         let pc = Addr(word(16)?);
         outer.set(Registers::pc_register(Arch::Aarch64), pc.0);
@@ -186,7 +186,7 @@ fn by_frame_pointer(frame_here: &mut Frame, walker: &Walker<'_, '_>) -> Step {
     if saved == 0 || back == 0 {
         return Step::End;
     }
-    let pc = abi::strip_signature(arch, Addr(back));
+    let pc = abi::strip_signature(arch, Addr(back), walker.address_mask);
     let mut outer = Registers::new(arch);
     outer.set(Registers::fp_register(arch), saved);
     outer.set(Registers::pc_register(arch), pc.0);
@@ -213,7 +213,8 @@ pub fn unwind_freebsd_kernel(
     let Some(pc) = start.pc() else {
         return Stack { frames: Vec::new(), truncated: Some("no program counter was recorded".into()) };
     };
-    let walker = Walker { memory, info, arch: start.arch, endian: Endian::Little, kernel: true };
+    let address_mask = crate::abi::address_mask(start.arch, u64::MAX);
+    let walker = Walker { memory, info, arch: start.arch, endian: Endian::Little, kernel: true, address_mask };
     let mut here = frame(start.clone(), pc, saved, Trust::Context);
     let mut frames = Vec::new();
     // A chain may go down once per kind of stack (an NMI's, a double fault's); it never comes back to a frame.

@@ -27,6 +27,7 @@ mod orc_step;
 mod pe_epilogue;
 mod pe_step;
 mod scan;
+mod shadow_stack;
 mod sym_step;
 mod trampoline;
 mod walk;
@@ -46,6 +47,8 @@ pub enum Trust {
     Orc,
     /// Recovered by following the frame pointer.
     FramePointer,
+    /// The return address is on the processor's shadow stack.
+    ShadowStack,
     /// Found by scanning the stack.
     Scan,
 }

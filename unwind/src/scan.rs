@@ -90,7 +90,7 @@ pub(crate) fn step(registers: &Registers, from: Addr, blind: Blind, walker: &Wal
             }
             let mut pc = Addr(value);
             let mut verdict = judge(pc, arch, walker.memory, walker.info.modules());
-            let stripped = abi::return_address(arch, pc);
+            let stripped = abi::return_address(arch, pc, walker.address_mask);
             if verdict == ReturnTo::No && stripped != pc && arch == Arch::Aarch64 {
                 verdict = judge(stripped, arch, walker.memory, walker.info.modules());
             }

@@ -25,7 +25,7 @@ pub(crate) fn step(frame: &Frame, inner: Option<&Frame>, walker: &Walker<'_, '_>
     }
     let rules = file.cfi_at(at)?;
     let found = rules.evaluate(&frame.registers, walker.memory, walker.endian);
-    Some(found.map(|recovered| caller(&recovered, &frame.registers, |r| abi::is_preserved(walker.arch, r))))
+    Some(found.map(|recovered| caller(&recovered, frame, walker, |r| abi::is_preserved(walker.arch, r))))
 }
 
 /// The symbol file of the code that a frame is in, and the address by which the file knows it.
@@ -66,14 +66,15 @@ fn by_record(
     }
     // A program names every register that it saves; one that does not name ebp leaves it alone.
     let kept = |r: Register| r.0 == 5 || abi::is_thread_state(Arch::X86, r);
-    Ok(caller(&found, &frame.registers, kept))
+    Ok(caller(&found, frame, walker, kept))
 }
 
 fn is_code(at: Addr, walker: &Walker<'_, '_>) -> bool {
     judge(at, walker.arch, walker.memory, walker.info.modules()) != ReturnTo::No
 }
 
-fn caller(recovered: &Recovered, registers: &Registers, kept: impl Fn(Register) -> bool) -> Caller {
+fn caller(recovered: &Recovered, frame: &Frame, walker: &Walker<'_, '_>, kept: impl Fn(Register) -> bool) -> Caller {
+    let registers = &frame.registers;
     let arch = registers.arch;
     let mut outer = Registers::new(arch);
     for (register, value) in registers.iter().filter(|(r, _)| kept(*r)) {
@@ -86,7 +87,7 @@ fn caller(recovered: &Recovered, registers: &Registers, kept: impl Fn(Register) 
             Err(_) => outer.forget(*register),
         }
     }
-    let return_address = recovered.return_address.map(|at| abi::return_address(arch, at));
+    let return_address = recovered.return_address.map(|at| abi::return_address(arch, at, walker.address_mask));
     if let Some(at) = return_address {
         outer.set(Registers::pc_register(arch), at.0);
     }

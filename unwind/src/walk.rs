@@ -1,8 +1,8 @@
 //! The walk itself: which method for which frame, and when to stop.
 
 use crate::{
-    Frame, Limits, Stack, Trust, abi, cfi_step, code, frame_pointer, illumos_trap, orc_step, pe_step, scan, sym_step,
-    trampoline,
+    Frame, Limits, Stack, Trust, abi, cfi_step, code, frame_pointer, illumos_trap, orc_step, pe_step, scan,
+    shadow_stack, sym_step, trampoline,
 };
 use code::ReturnTo;
 use debuginfo::DebugInfo;
@@ -26,11 +26,13 @@ pub(crate) struct Walker<'w, 'm> {
     pub endian: Endian,
     /// Whether the images are a kernel's: then the frame of a user program is where its stack ends.
     pub kernel: bool,
+    /// The bits of user pointers that are address ([`abi::address_mask`]).
+    pub address_mask: u64,
 }
 
 /// The next frame outwards, if there is one.
 #[allow(clippy::large_enum_variant, reason = "it is moved once and never stored")]
-enum Step {
+pub(crate) enum Step {
     Caller(Frame),
     /// This was the outermost function.
     End,
@@ -319,7 +321,7 @@ impl<'w, 'm> Walker<'w, 'm> {
         let pc = match abi::link_register(self.arch) {
             Some(link) => {
                 outer.set(Registers::sp_register(self.arch), sp.0);
-                abi::return_address(self.arch, Addr(registers.get(link)?))
+                abi::return_address(self.arch, Addr(registers.get(link)?), self.address_mask)
             }
             None => {
                 let word = u64::from(self.arch.pointer_size());
@@ -340,6 +342,13 @@ fn is_kernel(info: &DebugInfo<'_>) -> bool {
     info.modules().list().iter().any(|m| m.orc().is_some() || (upper(m.base) && !m.path.starts_with('[')))
 }
 
+/// By the highest image of a program, or its stack, which lies above them.
+fn address_mask(start: &Registers, info: &DebugInfo<'_>) -> u64 {
+    let user = |at: &u64| at.leading_zeros() >= 16;
+    let ends = info.modules().list().iter().map(|m| m.base.0.saturating_add(m.size)).filter(user);
+    abi::address_mask(start.arch, ends.chain(start.sp().map(|sp| sp.0).filter(user)).max().unwrap_or(0))
+}
+
 /// Whether a function starts at `at`: the first thing that a new task runs, which nobody called.
 fn starts_function(at: Addr, info: &DebugInfo<'_>) -> bool {
     let Some((index, module)) = info.modules().find(at) else { return false };
@@ -357,7 +366,9 @@ pub(crate) fn walk(
     let Some(pc) = start.pc() else {
         return Stack { frames: Vec::new(), truncated: Some("no program counter was recorded".into()) };
     };
-    let walker = Walker { memory, info, arch: start.arch, endian: Endian::Little, kernel: is_kernel(info) };
+    let address_mask = address_mask(start, info);
+    let walker =
+        Walker { memory, info, arch: start.arch, endian: Endian::Little, kernel: is_kernel(info), address_mask };
     let mut frame = Frame {
         registers: start.clone(),
         pc,
@@ -371,6 +382,7 @@ pub(crate) fn walk(
     let (mut switches, mut scanned) = (0_usize, 0_usize);
     let truncated = loop {
         let step = walker.step(&mut frame, frames.last());
+        let step = shadow_stack::check(&mut frame, step, &walker);
         frames.push(frame);
         frame = match step {
             Step::End => break None,
@@ -385,7 +397,7 @@ pub(crate) fn walk(
         if scanned > LIMIT_SCANNED {
             break Some(format!("{LIMIT_SCANNED} frames in a row were only guessed from stack contents"));
         }
-        if goes_up(inner, &frame) {
+        if goes_up(inner, &frame) || shadow_stack::goes_up(inner, &frame) {
             continue;
         }
         switches = switches.saturating_add(1);

@@ -3,7 +3,7 @@
 use super::{HEADING, kernel, printable, size, summary, threads, values};
 use crate::args::Section;
 use crate::view::{View, hex};
-use snapshot_format::schema::{Value, Variable};
+use snapshot_format::schema::{Note, Value, Variable};
 use std::io::{self, Write};
 
 /// Writes one section.
@@ -191,7 +191,7 @@ fn files(out: &mut dyn Write, view: &View<'_>) -> io::Result<()> {
 }
 
 fn notes(out: &mut dyn Write, view: &View<'_>) -> io::Result<()> {
-    for n in &view.snapshot.notes {
+    for n in view.snapshot.notes.iter().filter(|n| n.owner != Note::FLOATING_POINT) {
         let thread = n.thread.map(|t| format!("  thread {t}")).unwrap_or_default();
         writeln!(out, "{:<12} {:#010x}  {}{thread}", printable(&n.owner), n.kind, size(n.body.len() as u64))?;
     }

@@ -165,6 +165,7 @@ fn frame(out: &mut dyn Write, view: &View<'_>, index: usize, f: &Frame) -> io::R
     }
     match f.trust {
         Trust::FramePointer => write!(out, "  {DIM}(by frame pointer){DIM:#}")?,
+        Trust::ShadowStack => write!(out, "  {DIM}(by shadow stack){DIM:#}")?,
         Trust::Scan => write!(out, "  {DIM}(found by scanning){DIM:#}")?,
         _ => {}
     }

@@ -214,6 +214,31 @@ fn a_link_register_that_was_saved_is_not_counted_twice() {
     assert_eq!(at(CODE + 0x5004), [0x1010, 0x5004, 0x2004, 0x3004]);
 }
 
+/// Android's kernels leave 25 bits above an address; the signature fills all of them but bit 55 and the ignored byte.
+#[test]
+fn signatures_of_processes_with_39_bits_are_taken_off() {
+    let (code, base) = (0x0000_0071_2340_0000_u64, 0x0000_007f_f000_0000_u64);
+    let signature = 0x0055_5500_0000_0000_u64 & !(1 << 55) | 0x1_5580_0000_0000;
+    let mut stack = vec![0_u8; 0x800];
+    let mut put = |at: usize, value: u64| stack[at..at + 8].copy_from_slice(&value.to_le_bytes());
+    put(0x100, base + 0x200);
+    put(0x108, (code + 0x2004) | signature);
+    put(0x200, 0);
+    put(0x208, (code + 0x3004) | signature);
+    let registers = [(29, base + 0x100), (30, (code + 0x2004) | signature), (31, base + 0x100), (32, code + 0x1010)];
+    let dump = Synth {
+        processor: ARM64,
+        platform: 0x8203,
+        threads: vec![SynthThread { id: 7, context: arm64(&registers), stack: (base, stack) }],
+        modules: vec![(code, 0x10000, "/system/lib64/liba.so")],
+        ..Synth::default()
+    };
+    let snapshot = taken(&dump);
+    let found: Vec<_> = frames(&snapshot).iter().map(|f| f.pc - code).collect();
+    assert_eq!(found, [0x1010, 0x2004, 0x3004]);
+    assert_eq!(snapshot.identity.os, "android");
+}
+
 /// Writers other than the kernel leave the blank before an empty path out: that costs no line, least of all every line.
 #[test]
 fn a_line_of_maps_without_trailing_blank_counts() {

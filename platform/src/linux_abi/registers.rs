@@ -141,6 +141,15 @@ pub fn aarch64_vectors(bytes: &[u8]) -> Option<Arc<Vectors>> {
     Some(Arc::new(Vectors { first: 64, width: 16, bytes: Box::from(block) }))
 }
 
+/// FPSR and FPCR of AArch64, behind the vector registers in `struct user_fpsimd_state`.
+pub fn aarch64_status(registers: &mut Registers, bytes: &[u8]) {
+    for (number, at) in [(Registers::FPSR, 512_usize), (Registers::FPCR, 516)] {
+        if let Some(value) = u32_at(bytes, at, Endian::Little) {
+            registers.set(number, value.into());
+        }
+    }
+}
+
 /// Whether a system call's result says that the kernel was interrupted in it and will go on or report `EINTR`: the
 /// call was in progress, not finished. Numbers: `include/linux/errno.h` (512, 513, 514, 516) and `EINTR`.
 #[must_use]

@@ -5,7 +5,7 @@
 //! which hold all but the upper vector registers.
 
 use evidence::bytes::{Endian, u16_at, u32_at, u64_at};
-use evidence::{Arch, Register, Registers, Vectors};
+use evidence::{Arch, Register, Registers, Vectors, X87};
 use std::sync::Arc;
 
 /// Processor numbers of `MINIDUMP_SYSTEM_INFO` (winnt.h `PROCESSOR_ARCHITECTURE_*`; from 0x8000 on Breakpad's own).
@@ -127,8 +127,6 @@ pub(super) struct Context {
     pub(super) debug: Option<Vec<u64>>,
     /// It ends before all general registers.
     pub(super) short: bool,
-    /// The shadow stack pointer of a processor that has one (`IA32_PL3_SSP`).
-    pub(super) shadow_stack: Option<u64>,
 }
 
 /// (offset, DWARF number) of x86's general and segment registers.
@@ -169,8 +167,8 @@ pub(super) fn read(layout: Layout, bytes: &[u8], endian: Endian) -> Option<Conte
     let wide = |at| u64_at(bytes, at, endian);
     let half = |at| u16_at(bytes, at, endian).map(u64::from);
     let mut debug = None;
-    let mut shadow_stack = None;
-    let vectors;
+    let mut x87 = None;
+    let mut vectors = None;
     match layout {
         Layout::X86 => {
             for (offset, number) in X86 {
@@ -179,8 +177,12 @@ pub(super) fn read(layout: Layout, bytes: &[u8], endian: Endian) -> Option<Conte
             if word(0)? & 0x10 != 0 {
                 debug = (0..6_usize).map(|n| word(n.saturating_mul(4).saturating_add(4))).collect();
             }
+            set(60, (word(0)? & 0x40 != 0).then(|| super::xstate::shadow_stack(bytes, 716)).flatten());
             // XMM0-7, 160 bytes into the FXSAVE image behind the rest.
-            vectors = (word(0)? & 0x20 != 0).then(|| block(bytes, 204 + 160, 8, 21)).flatten();
+            if word(0)? & 0x20 != 0 {
+                x87 = bytes.get(204..716).and_then(X87::from_fxsave);
+                vectors = block(bytes, 204 + 160, 8, 21);
+            }
         }
         Layout::Amd64 => {
             let at = |base: usize, n: usize, size: usize| base.saturating_add(n.saturating_mul(size));
@@ -194,14 +196,16 @@ pub(super) fn read(layout: Layout, bytes: &[u8], endian: Endian) -> Option<Conte
             if word(0x30)? & 0x10 != 0 {
                 debug = (0..6_usize).map(|n| wide(at(0x48, n, 8))).collect();
             }
-            vectors = (word(0x30)? & 8 != 0).then(|| block(bytes, 0x1a0, 16, 17)).flatten();
-            shadow_stack = (word(0x30)? & 0x40 != 0).then(|| super::xstate::shadow_stack(bytes)).flatten();
+            if word(0x30)? & 8 != 0 {
+                x87 = bytes.get(0x100..0x300).and_then(X87::from_fxsave);
+                vectors = block(bytes, 0x1a0, 16, 17);
+            }
+            set(60, (word(0x30)? & 0x40 != 0).then(|| super::xstate::shadow_stack(bytes, 1232)).flatten());
         }
         Layout::Arm => {
             for n in 0..17_u16 {
                 set(n, word(usize::from(n).saturating_mul(4).saturating_add(4)));
             }
-            vectors = None;
         }
         Layout::Arm64 => {
             for n in 0..33_u16 {
@@ -209,24 +213,28 @@ pub(super) fn read(layout: Layout, bytes: &[u8], endian: Endian) -> Option<Conte
             }
             set(33, word(4));
             vectors = block(bytes, 272, 32, 64);
+            set(Registers::FPCR.0, word(784));
+            set(Registers::FPSR.0, word(788));
         }
         Layout::Arm64Old => {
             for n in 0..33_u16 {
                 set(n, wide(usize::from(n).saturating_mul(8).saturating_add(8)));
             }
             set(33, word(272));
+            set(Registers::FPSR.0, word(276));
+            set(Registers::FPCR.0, word(280));
             vectors = block(bytes, 284, 32, 64);
         }
         Layout::Mips => {
             // Only where it stood and its stack: r29 and the exception program counter.
             set(7, wide(8 + 29 * 8));
             set(16, wide(312));
-            vectors = None;
         }
         Layout::Unknown => return None,
     }
     registers.vectors = vectors;
-    Some(Context { short: bytes.len() < layout.general(), registers, debug, shadow_stack })
+    registers.x87 = x87.map(Arc::new);
+    Some(Context { short: bytes.len() < layout.general(), registers, debug })
 }
 
 /// `count` vector registers of 16 bytes.

@@ -305,4 +305,6 @@ impl Target for Minidump {
 }
 
 #[cfg(test)]
+mod made_tests;
+#[cfg(test)]
 mod tests;

@@ -76,7 +76,9 @@ impl<'s> Reader<'s> {
                 "the end of the file: it was cut off, fetch it again",
             ));
         };
-        if let Some(version) = u16_at(&head, 4, endian).filter(|v| *v != VERSION) {
+        // Its low half: the high one is the writer's own.
+        let version = word(4).and_then(|v| u16::try_from(v & 0xffff).ok());
+        if let Some(version) = version.filter(|v| *v != VERSION) {
             let why = format!("its header has version {version:#x}, expected {VERSION:#x}; it is read all the same");
             doubts.push(Doubt::new("minidump", why));
         }

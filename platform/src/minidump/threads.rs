@@ -100,8 +100,7 @@ impl Threads {
     ) {
         let word = |at| u32_at(entry, at, reader.endian);
         let arch = contexts.processor.map_or(evidence::Arch::Other, context::arch);
-        let (registers, debug, ssp) =
-            found.map_or((Registers::new(arch), None, None), |c| (c.registers, c.debug, c.shadow_stack));
+        let (registers, debug) = found.map_or((Registers::new(arch), None), |c| (c.registers, c.debug));
         let mut thread = Thread::new(ThreadId(id), Context::Lwp, registers);
         thread.debug_registers = debug;
         let start = u64_at(entry, 24, reader.endian).unwrap_or(0);
@@ -120,9 +119,6 @@ impl Threads {
         }
         if let Some(teb) = u64_at(entry, 16, reader.endian).filter(|t| *t != 0) {
             add("thread.environment_block", format!("{teb:#x}"));
-        }
-        if let Some(ssp) = ssp {
-            add("thread.shadow_stack", format!("{ssp:#x}"));
         }
         self.list.push(thread);
     }

@@ -2,8 +2,6 @@
 
 use evidence::bytes::{Endian, i32_at, u64_at};
 
-/// Where `CONTEXT_EX` lies: directly behind x86-64's CONTEXT (winnt.h).
-const CONTEXT_EX: usize = 1232;
 /// Number of the component CET_U in the XSAVE feature masks (Intel SDM volume 1, 13.1).
 const CET_USER: u32 = 11;
 /// Sizes of the components between AVX (2) and CET_U in a compacted area, as CPUID leaf 0xd gives them on every
@@ -12,11 +10,12 @@ const SIZES: [(u32, usize); 8] = [(2, 256), (3, 64), (4, 64), (5, 64), (6, 512),
 
 /// `IA32_PL3_SSP` of a context with an XSAVE area in compacted form, where CET_U was recorded.
 ///
-/// The area's legacy part and header are not repeated: Windows stores it from the header (mask, compaction mask) on.
-pub(super) fn shadow_stack(bytes: &[u8]) -> Option<u64> {
+/// `CONTEXT_EX` lies directly behind the CONTEXT (winnt.h), which has `size` bytes: 1232 on x86-64, 716 on x86. The
+/// area's legacy part is not repeated: Windows stores it from the header (mask, compaction mask) on.
+pub(super) fn shadow_stack(bytes: &[u8], size: usize) -> Option<u64> {
     // CONTEXT_EX: three (offset, length) pairs relative to itself: all, legacy, xstate.
-    let relative = i32_at(bytes, CONTEXT_EX.checked_add(16)?, Endian::Little)?;
-    let start = CONTEXT_EX.checked_add(usize::try_from(relative).ok()?)?;
+    let relative = i32_at(bytes, size.checked_add(16)?, Endian::Little)?;
+    let start = size.checked_add(usize::try_from(relative).ok()?)?;
     let mask = u64_at(bytes, start, Endian::Little)?;
     let compaction = u64_at(bytes, start.checked_add(8)?, Endian::Little)?;
     let has = |component: u32| compaction & 1_u64.checked_shl(component).unwrap_or(0) != 0;

@@ -107,6 +107,15 @@ pub struct Mapping {
     pub deleted: bool,
 }
 
+impl Note {
+    /// The owner of notes that hold the floating point and vector registers of a thread.
+    pub const FLOATING_POINT: &'static str = "postfault.floating-point";
+    /// Its kind on x86 and x86-64: an FXSAVE area of 512 bytes (Intel SDM volume 1, 10.5).
+    pub const FXSAVE: u64 = 1;
+    /// Its kind on AArch64: v0 to v31, FPSR, FPCR, as in Linux's `struct user_fpsimd_state`, 520 bytes.
+    pub const FPSIMD: u64 = 2;
+}
+
 /// Raw bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MemoryExtent {

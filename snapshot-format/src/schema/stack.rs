@@ -62,11 +62,14 @@ pub enum Trust {
     Scan,
     /// An inlined call in the physical frame that follows it.
     Inline,
+    /// The return address is on the processor's shadow stack.
+    ShadowStack,
 }
 
 impl Trust {
     /// All of them, in the order of their numbers on disk.
-    pub const ALL: [Self; 6] = [Self::Context, Self::Cfi, Self::Orc, Self::FramePointer, Self::Scan, Self::Inline];
+    pub const ALL: [Self; 7] =
+        [Self::Context, Self::Cfi, Self::Orc, Self::FramePointer, Self::Scan, Self::Inline, Self::ShadowStack];
 
     /// The word of the JSON contract.
     #[must_use]
@@ -78,6 +81,7 @@ impl Trust {
             Self::FramePointer => "frame-pointer",
             Self::Scan => "scan",
             Self::Inline => "inline",
+            Self::ShadowStack => "shadow-stack",
         }
     }
 }

@@ -55,7 +55,7 @@ prop_compose! {
 
 prop_compose! {
     fn frame(modules: u32)(pc in number(), texts in proptest::array::uniform3(maybe(text())),
-        numbers in proptest::array::uniform4(maybe(number())), flags: [bool; 3], module in 0..=modules, trust in 0..6usize) -> Frame {
+        numbers in proptest::array::uniform4(maybe(number())), flags: [bool; 3], module in 0..=modules, trust in 0..Trust::ALL.len()) -> Frame {
         let [function, linkage_name, file] = texts.map(|t| t.map(Into::into));
         let [offset, module_offset, line, column] = numbers;
         let [inline, suspect, signal_frame] = flags;

@@ -176,7 +176,7 @@ fn compressed_zeros_end_at_the_budget() {
 fn values_that_do_not_fit_are_left_out() {
     let mut forge = Forge::new();
     forge.head(Frame::TABLE, 0, 0, 2, &[5, 11]);
-    forge.numbers(Frame::TABLE, 5, &[1 << 32, 0]).numbers(Frame::TABLE, 11, &[1, 6]);
+    forge.numbers(Frame::TABLE, 5, &[1 << 32, 0]).numbers(Frame::TABLE, 11, &[1, 7]);
     forge.head(Attribute::TABLE, 0, 0, 2, &[1]).numbers(Attribute::TABLE, 1, &[1, 2]);
     forge.head(MemoryExtent::TABLE, 0, 0, 1, &[2, 3]);
     forge.numbers(MemoryExtent::TABLE, 2, &[u64::MAX]).numbers(MemoryExtent::TABLE, 3, &[2]);

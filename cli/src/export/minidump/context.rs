@@ -1,6 +1,6 @@
-//! Register contexts of full size. A group of registers is marked as valid only if it was recorded; floating point and
-//! vector registers are not part of snapshots' rows.
+//! Register contexts of full size. A group of registers is marked as valid only if it was recorded.
 
+use snapshot_format::schema::Note;
 use std::collections::HashMap;
 
 /// (offset, size, name) of a register.
@@ -58,8 +58,8 @@ const ARM: [&str; 17] =
     ["r0", "r1", "r2", "r3", "r4", "r5", "r6", "r7", "r8", "r9", "r10", "r11", "r12", "sp", "lr", "pc", "cpsr"];
 
 /// The context of a thread; `None` for processors without a layout, and for a thread of which no program counter is
-/// known.
-pub fn write(arch: &str, registers: &HashMap<&str, u64>) -> Option<Vec<u8>> {
+/// known. `floating` is the note with its floating point and vector registers.
+pub fn write(arch: &str, registers: &HashMap<&str, u64>, floating: Option<&Note>) -> Option<Vec<u8>> {
     let known = |names: &[&str]| names.iter().all(|n| registers.contains_key(n));
     let group = |names: &[&str], bit: u32| if known(names) { bit } else { 0 };
     let (mut bytes, flags_at, flags) = match arch {
@@ -91,7 +91,14 @@ pub fn write(arch: &str, registers: &HashMap<&str, u64>) -> Option<Vec<u8>> {
             field.copy_from_slice(&value.to_le_bytes()[..size]);
         }
     };
-    put(flags_at, 4, flags.into());
+    let area = floating.and_then(|n| match (arch, n.kind, n.body.len()) {
+        // CONTEXT_FLOATING_POINT of x86-64, CONTEXT_EXTENDED_REGISTERS of x86, CONTEXT_FLOATING_POINT of ARM64.
+        ("x86_64", Note::FXSAVE, 512) => Some((8, 0x100, n.body.get(..512)?)),
+        ("x86", Note::FXSAVE, 512) => Some((0x20, 204, n.body.get(..512)?)),
+        ("aarch64", Note::FPSIMD, 520) => Some((4, 272, n.body.get(..512)?)),
+        _ => None,
+    });
+    put(flags_at, 4, u64::from(flags | area.map_or(0, |(bit, ..)| bit)));
     match arch {
         "x86_64" => {
             AMD64.iter().for_each(|(at, size, name)| put(*at, *size, registers.get(name).copied().unwrap_or(0)))
@@ -111,6 +118,17 @@ pub fn write(arch: &str, registers: &HashMap<&str, u64>) -> Option<Vec<u8>> {
             }
         }
     }
+    if let Some((_, at, area)) = area {
+        bytes.get_mut(at..at + 512)?.copy_from_slice(area);
+        // MxCsr has a place of its own as well; ARM64's FPCR and FPSR change places.
+        let body = &floating?.body;
+        let (to, from): (usize, &[u8]) = match arch {
+            "x86_64" => (0x34, body.get(24..28)?),
+            "aarch64" => (784, &[body.get(516..520)?, body.get(512..516)?].concat()),
+            _ => (0, &[]),
+        };
+        bytes.get_mut(to..to + from.len())?.copy_from_slice(from);
+    }
     Some(bytes)
 }
 
@@ -121,14 +139,14 @@ mod tests {
     #[test]
     fn only_groups_that_are_known_are_marked() {
         let registers = [("rip", 0x1234_5678_9abc), ("rsp", 0x7fff_0000)].into();
-        let bytes = write("x86_64", &registers).expect("a context");
+        let bytes = write("x86_64", &registers, None).expect("a context");
         assert_eq!(bytes.len(), 1232);
         assert_eq!(bytes[0x30..0x34], 0x0010_0001_u32.to_le_bytes());
         assert_eq!(bytes[0xf8..0x100], 0x1234_5678_9abc_u64.to_le_bytes());
-        assert_eq!(write("x86_64", &HashMap::new()), None);
-        assert_eq!(write("sparc", &registers), None);
+        assert_eq!(write("x86_64", &HashMap::new(), None), None);
+        assert_eq!(write("sparc", &registers, None), None);
         let registers = [("pc", 8), ("sp", 16), ("x0", 1), ("x19", 2), ("x30", 3)].into();
-        let bytes = write("aarch64", &registers).expect("a context");
+        let bytes = write("aarch64", &registers, None).expect("a context");
         assert_eq!((bytes.len(), &bytes[..4]), (912, &0x0040_0003_u32.to_le_bytes()[..]));
         assert_eq!(bytes[8 + 240..8 + 248], 3_u64.to_le_bytes());
     }

@@ -13,7 +13,7 @@ use crate::failure::Failure;
 use buffer::Buffer;
 use platform::input::Input;
 use snapshot_format::Snapshot;
-use snapshot_format::schema::{MemoryExtent, Thread};
+use snapshot_format::schema::{MemoryExtent, Note, Thread};
 use std::collections::HashMap;
 use std::io::{self, Read as _, Write};
 use std::path::Path;
@@ -157,6 +157,8 @@ fn threads(
             registers.entry(r.thread).or_default().insert(&r.name, r.value);
         }
     }
+    let notes = snapshot.notes.iter().filter(|n| n.owner == Note::FLOATING_POINT);
+    let floating: HashMap<u64, &Note> = notes.filter_map(|n| Some((n.thread?, n))).collect();
     let mut contexts = HashMap::new();
     let mut entries = Vec::new();
     for thread in &snapshot.threads {
@@ -165,7 +167,7 @@ fn threads(
             continue;
         };
         let known = registers.remove(&thread.id).unwrap_or_default();
-        let context = context::write(&snapshot.identity.arch, &known);
+        let context = context::write(&snapshot.identity.arch, &known, floating.get(&thread.id).copied());
         let place = context.as_ref().map_or((0, 0), |bytes| dump.blob(bytes));
         if context.is_none() && !known.is_empty() {
             losses.push(format!("thread {id}: no context of {} is written", snapshot.identity.arch));

@@ -5,8 +5,11 @@ use crate::elfcore::notes::NoteRef;
 use crate::elfcore::{LIMIT_THREADS, Parts, Reading};
 use crate::linux_abi::xstate::fxsave_vectors;
 use evidence::bytes::{Endian, c_str_at, i32_at, slice_at, u8_at, u16_at, u32_at, u64_at};
-use evidence::{Access, Addr, Arch, Context, Doubt, Event, Register, Registers, Signal, Thread, ThreadId, ThreadState};
+use evidence::{
+    Access, Addr, Arch, Context, Doubt, Event, Register, Registers, Signal, Thread, ThreadId, ThreadState, X87,
+};
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// The longest body of these notes: `lwpstatus_t` has 1296 bytes.
 const LIMIT_STATUS: usize = 16 << 10;
@@ -157,6 +160,7 @@ fn status(thread: &mut Thread, arch: Arch, layout: &Layout, body: &[u8]) {
         // fpregset_t of amd64 begins with an FXSAVE area.
         let area = slice_at(body, layout.floating, 512);
         thread.registers.vectors = area.and_then(|a| fxsave_vectors(arch, a));
+        thread.registers.x87 = area.and_then(X87::from_fxsave).map(Arc::new);
         // pr_syscall: the call the LWP is in, 0 for none.
         let call = u16_at(body, 368, Endian::Little).filter(|n| *n != 0).map(u64::from);
         if let Some(call) = call {

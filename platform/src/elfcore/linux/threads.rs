@@ -4,10 +4,11 @@ use super::{By, Parts, is_core};
 use crate::elfcore::notes::NoteRef;
 use crate::elfcore::vectors;
 use crate::elfcore::{LIMIT_THREADS, Reading};
-use crate::linux_abi::registers::{aarch64_vectors, general, in_progress};
+use crate::linux_abi::registers::{aarch64_status, aarch64_vectors, general, in_progress};
 use crate::linux_abi::{self, siginfo, xstate};
 use evidence::bytes::{Endian, i32_at, slice_at, u16_at, u32_at, u64_at};
-use evidence::{Arch, Context, Doubt, Event, Register, Registers, Signal, Thread, ThreadId, ThreadState};
+use evidence::{Arch, Context, Doubt, Event, Register, Registers, Signal, Thread, ThreadId, ThreadState, X87};
+use std::sync::Arc;
 
 /// `NT_386_TLS`: the GDT entries that thread-local storage is addressed by.
 const NT_386_TLS: u32 = 0x200;
@@ -138,7 +139,7 @@ fn thread(
     thread.signal_mask = Some(status.held);
     thread.signal_pending = Some(status.pending);
     let little = parts.headers.endian == Endian::Little;
-    let mut legacy = None;
+    let mut legacy = (None, None);
     for note in others.iter().filter(|_| little) {
         let body = || note.prefix(parts.source, LIMIT_REGISTERS);
         match (&*note.owner, note.kind) {
@@ -146,15 +147,20 @@ fn thread(
                 thread.signal = siginfo::decode(&body(), if parts.headers.wide { 8 } else { 4 });
             }
             ("CORE", linux_abi::NT_PRFPREG) if arch == Arch::Aarch64 => {
-                thread.registers.vectors = aarch64_vectors(&body());
+                let state = body();
+                thread.registers.vectors = aarch64_vectors(&state);
+                aarch64_status(&mut thread.registers, &state);
             }
-            ("CORE", linux_abi::NT_PRFPREG) if arch == Arch::X86_64 => legacy = xstate::fxsave_vectors(arch, &body()),
-            ("LINUX", NT_PRXFPREG) => legacy = xstate::fxsave_vectors(arch, &body()),
+            ("CORE", linux_abi::NT_PRFPREG) if arch == Arch::X86_64 => {
+                legacy = (xstate::fxsave_vectors(arch, &body()), X87::from_fxsave(&body()));
+            }
+            ("LINUX", NT_PRXFPREG) => legacy = (xstate::fxsave_vectors(arch, &body()), X87::from_fxsave(&body())),
             ("LINUX", linux_abi::NT_X86_XSTATE) => {
                 let area = body();
                 if vectors::plausible(&area) {
                     let layout = layout.unwrap_or_else(|| xstate::Layout::guess(area.len()));
                     thread.registers.vectors = xstate::vectors(arch, &area, layout);
+                    thread.registers.x87 = xstate::x87(&area).map(Arc::new);
                 } else {
                     let why = format!(
                         "the XSAVE area of thread {} at file offset {:#x} contradicts itself; AVX registers are absent",
@@ -178,7 +184,10 @@ fn thread(
         }
     }
     if thread.registers.vectors.is_none() {
-        thread.registers.vectors = legacy;
+        thread.registers.vectors = legacy.0;
+    }
+    if thread.registers.x87.is_none() {
+        thread.registers.x87 = legacy.1.map(Arc::new);
     }
     if system_call.is_some() {
         thread.state = Some(ThreadState { word: "in-system-call".into(), system_call, wait_channel: None });

@@ -195,17 +195,19 @@ fn vectors(recorded: &mut Recorded, tid: Tid, pool: &mut Pool) {
 }
 
 #[cfg(target_arch = "x86_64")]
-pub(super) fn decode_vectors(arch: Arch, raw: &[u8]) -> Option<Arc<evidence::Vectors>> {
+pub(super) fn decode_vectors(registers: &mut Registers, raw: &[u8]) {
     use linux_abi::xstate;
     use std::sync::OnceLock;
     static LAYOUT: OnceLock<xstate::Layout> = OnceLock::new();
     let layout = LAYOUT.get_or_init(|| xstate::Layout::from_note(&xstate::Layout::host_note()));
-    xstate::vectors(arch, raw, *layout)
+    registers.vectors = xstate::vectors(registers.arch, raw, *layout);
+    registers.x87 = xstate::x87(raw).map(Arc::new);
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-pub(super) fn decode_vectors(_: Arch, raw: &[u8]) -> Option<Arc<evidence::Vectors>> {
-    linux_abi::registers::aarch64_vectors(raw)
+pub(super) fn decode_vectors(registers: &mut Registers, raw: &[u8]) {
+    registers.vectors = linux_abi::registers::aarch64_vectors(raw);
+    linux_abi::registers::aarch64_status(registers, raw);
 }
 
 /// Waits that Linux does not take up again by itself after a stop.

@@ -133,7 +133,7 @@ pub(super) fn assemble(
                 thread.debug_registers = recorded.debug_registers.map(Vec::from);
                 if let Some((kind, range)) = recorded.vectors {
                     let body: Arc<[u8]> = Arc::from(pool.get(&range));
-                    thread.registers.vectors = decode_vectors(thread.registers.arch, &body);
+                    decode_vectors(&mut thread.registers, &body);
                     let owner = if HOST == Arch::X86_64 { "LINUX" } else { "CORE" };
                     out.notes.push(Note { owner: owner.into(), kind, thread: Some(id), body });
                 }
