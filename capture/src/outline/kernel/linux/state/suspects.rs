@@ -88,14 +88,15 @@ pub(super) fn of_log(log: &[LogRecord]) -> Vec<Suspects> {
         } else if let Some(cpu) = text.strip_prefix("CPU: ") {
             next.cpu = cpu.split_whitespace().next().and_then(|n| n.parse().ok());
         } else if let Some(place) = text.strip_prefix(KERNEL) {
-            kernel = !ended;
+            // Registers inside of a call trace follow no such line, and may be another CPU's, which prints at the same time.
+            kernel = !ended && next.cpu.is_some();
             if kernel {
                 let ip = if place.starts_with("0x") { hex(place) } else { None };
                 let function = place.split('+').next().filter(|_| ip.is_none()).map(str::to_owned);
                 if all.len() >= LIMIT_REPORTS {
                     all.pop_front();
                 }
-                all.push_back(Suspects { ip, function, ..next.clone() });
+                all.push_back(Suspects { ip, function, ..std::mem::take(&mut next) });
             }
         } else if text.starts_with("RIP: ") || text.starts_with("Call Trace:") {
             kernel = false;
@@ -133,6 +134,7 @@ mod tests {
     fn the_registers_of_the_last_oops() {
         let found = check(&[
             "general protection fault: 0000 [#1] PREEMPT SMP NOPTI",
+            "CPU: 1 PID: 7 Comm: sh Not tainted",
             "RIP: 0010:0x4141414141414141",
             "RSP: 0018:ffffd1374040bc70 EFLAGS: 00000206",
             "RAX: 0000000000000030 RBX: 0000000000000030 RCX: 0000000000000001",
@@ -149,6 +151,7 @@ mod tests {
         assert_eq!(found.wild(), [("rip".to_owned(), 0x4141_4141_4141_4141)]);
         let fault = check(&[
             "BUG: unable to handle page fault for address: ffffdead00001028",
+            "CPU: 1 PID: 7 Comm: sh Not tainted",
             "RIP: 0010:demo_deep+0x5/0x30 [demo]",
             "RAX: ffffdead00001000 RBX: 0000000000000030 RCX: ffffdead00001029",
         ]);
@@ -156,6 +159,7 @@ mod tests {
         assert_eq!(fault.wild(), [("rax".to_owned(), 0xffff_dead_0000_1000)]);
         let gpf = check(&[
             "general protection fault, probably for non-canonical address 0x6b6b6b6b6b6b6b93: 0000 [#1] PREEMPT SMP",
+            "CPU: 1 PID: 7 Comm: sh Not tainted",
             "RIP: 0010:demo_deep+0x5/0x30 [demo]",
             "RAX: 6b6b6b6b6b6b6b6b RBX: 0000000000000030 RCX: ffffdead00001029",
         ]);
