@@ -286,7 +286,7 @@ fn check_vectors(core: &Path) {
     }
     println!("{}: {own} vector registers, {by_lldb} of them in lldb", core.display());
     assert!(own >= 16);
-    // lldb takes no vector registers out of x86-64's contexts (RegisterContextMinidump_x86_64.cpp says "TODO").
+    // lldb takes no vector registers out of x86-64's contexts (RegisterContextMinidump_x86_64.cpp leaves them out).
     assert!(seen.is_none() || by_lldb == own || target.identity().arch == evidence::Arch::X86_64);
 }
 

@@ -40,7 +40,9 @@ pub fn write(out: &mut dyn Write, view: &View<'_>) -> io::Result<()> {
 }
 
 fn title(out: &mut dyn Write, s: &Snapshot) -> io::Result<()> {
-    if matches!(s.identity.origin.as_str(), "kernel-dump" | "log") || !s.tasks.is_empty() {
+    // A running kernel (/proc/kcore) is live, and no process.
+    let running = s.identity.pid.is_none() && !s.tasks.is_empty();
+    if matches!(s.identity.origin.as_str(), "kernel-dump" | "log") || running {
         return kernel(out, s);
     }
     let i = &s.identity;
