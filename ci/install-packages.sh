@@ -4,7 +4,7 @@
 set -eu
 
 # Compilers, linkers and libraries of the victim programs.
-victims="gcc g++ gcc-multilib g++-multilib clang lld llvm libc++-dev libc++abi-dev libc6-dev libc6-dbg"
+victims="gcc g++ gcc-multilib g++-multilib clang lld lld-19 llvm libc++-dev libc++abi-dev libc6-dev libc6-dbg"
 # What takes debug information apart, moves and compresses it.
 tools="binutils dwz xz-utils zstd elfutils file procps time"
 # The peers of `postfault cross-check` (the third, eu-stack, is part of elfutils). Debian 12's default lldb, 14, cannot

@@ -20,7 +20,7 @@ pub(crate) fn walk<'t>(
     info: &DebugInfo<'_>,
     plan: &Plan,
 ) -> Vec<Walked<'t>> {
-    let limits = unwind::Limits { frames: plan.frames };
+    let limits = unwind::Limits { frames: plan.frames, address_mask: target.identity().address_mask };
     // What Linux leaves of a task that it switched out is where a call will return to.
     let switches = target.identity().os == Os::Linux;
     let freebsd_kernel = target.identity().os == Os::FreeBsd && target.machine().is_some();

@@ -1,6 +1,9 @@
 //! Minidumps through the whole pipeline: every shared dump against two other tools, the defects of those tools, the
 //! security table of the documentation, and damaged files.
 
+#[allow(dead_code, reason = "it is for tests of unwinding too")]
+#[path = "../../unwind/tests/machine/mod.rs"]
+mod machine;
 #[path = "minidumps/support.rs"]
 mod support;
 #[path = "minidumps/synth.rs"]
@@ -14,6 +17,8 @@ mod defects;
 mod exceptions;
 #[path = "minidumps/frames.rs"]
 mod frames;
+#[path = "minidumps/native.rs"]
+mod native;
 #[path = "minidumps/processors.rs"]
 mod processors;
 #[path = "minidumps/reasons.rs"]

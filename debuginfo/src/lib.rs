@@ -33,6 +33,7 @@ pub mod images;
 pub mod kernel;
 pub mod layout;
 pub mod locate;
+pub mod macho;
 #[allow(unsafe_code, reason = "the one module that maps files")]
 mod map;
 mod parallel;

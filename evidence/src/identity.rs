@@ -122,6 +122,9 @@ pub struct Identity {
     pub release: Option<Box<str>>,
     /// When the evidence was recorded, in nanoseconds since 1970-01-01T00:00:00Z, if the source says so.
     pub taken_at_ns: Option<u64>,
+    /// The bits of a user program's pointers that are address, where the source says it: those above hold tags and
+    /// signatures.
+    pub address_mask: Option<u64>,
     /// The directory under which the target's own paths are to be opened (`/proc/PID/root` of a live process).
     pub root: Option<PathBuf>,
 }
@@ -143,6 +146,7 @@ impl Identity {
             host: None,
             release: None,
             taken_at_ns: None,
+            address_mask: None,
             root: None,
         }
     }

@@ -9,6 +9,7 @@ pub mod elfcore;
 pub mod fixtures;
 pub mod freebsd;
 pub mod illumos;
+pub mod macos;
 pub mod memory;
 pub mod minidump;
 pub mod victims;

@@ -17,19 +17,23 @@
 )]
 
 mod abi;
+mod arm64_code;
 mod cfi_step;
 mod code;
+mod compact_step;
 mod expression;
 mod frame_pointer;
 mod freebsd_kernel;
 mod illumos_trap;
 mod orc_step;
+mod pe_arm64;
 mod pe_epilogue;
 mod pe_step;
 mod scan;
 mod shadow_stack;
 mod sym_step;
 mod trampoline;
+mod undo;
 mod walk;
 
 use debuginfo::DebugInfo;
@@ -94,11 +98,13 @@ pub struct Stack {
 pub struct Limits {
     /// Most frames kept of one stack.
     pub frames: usize,
+    /// The bits of a user program's pointers that are address, where the source says it.
+    pub address_mask: Option<u64>,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { frames: 100_000 }
+        Self { frames: 100_000, address_mask: None }
     }
 }
 

@@ -1,11 +1,11 @@
-//! One step outwards by the unwind data of an x86-64 image of Windows.
+//! One step outwards by the unwind data of an image of Windows: which kind, and that of x86-64.
 //!
 //! Source: Microsoft's "x64 exception handling": "Unwind procedure", "Unwind helpers". In a prologue only what was done
 //! so far is taken back; an epilogue is recognised by its instructions, which are carried out.
 
-use crate::pe_epilogue;
 use crate::walk::Walker;
 use crate::{Frame, abi};
+use crate::{pe_arm64, pe_epilogue};
 use debuginfo::pe::View;
 use debuginfo::pe::x64::{self, Info, Op, RuntimeFunction};
 use evidence::{Addr, Arch, Register, Registers};
@@ -32,7 +32,8 @@ pub(crate) fn step(frame: &Frame, walker: &Walker<'_, '_>) -> Option<Result<Call
     let rva = u32::try_from(frame.lookup().offset_from(module.base)?).ok()?;
     match view.file.arch() {
         Arch::X86_64 => Some(unwind(frame, rva, &view, walker).map_err(str::to_owned)),
-        // 32-bit images have no such data; that of ARM64 is not read.
+        Arch::Aarch64 => Some(pe_arm64::unwind(frame, rva, &view, walker).map_err(str::to_owned)),
+        // 32-bit images have no such data.
         _ => None,
     }
 }

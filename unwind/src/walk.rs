@@ -1,8 +1,8 @@
 //! The walk itself: which method for which frame, and when to stop.
 
 use crate::{
-    Frame, Limits, Stack, Trust, abi, cfi_step, code, frame_pointer, illumos_trap, orc_step, pe_step, scan,
-    shadow_stack, sym_step, trampoline,
+    Frame, Limits, Stack, Trust, abi, cfi_step, code, compact_step, frame_pointer, illumos_trap, orc_step, pe_step,
+    scan, shadow_stack, sym_step, trampoline,
 };
 use code::ReturnTo;
 use debuginfo::DebugInfo;
@@ -92,6 +92,24 @@ impl<'w, 'm> Walker<'w, 'm> {
             orc_step::Step::End => return Step::End,
             orc_step::Step::Lost(why) => lost = Some(why),
             orc_step::Step::None => {}
+        }
+        // As the system's own unwinder does: what it describes itself comes before call frame information.
+        match compact_step::step(frame, self) {
+            Some(Ok(caller)) => {
+                frame.cfa = Some(caller.cfa);
+                let Some(pc) = caller.return_address.filter(|pc| pc.0 != 0) else { return Step::End };
+                return Step::Caller(Frame {
+                    registers: caller.registers,
+                    pc,
+                    is_return_address: true,
+                    cfa: None,
+                    trust: Trust::Cfi,
+                    signal_frame: false,
+                    suspect: self.is_no_code(pc.wrapping_sub(1)),
+                });
+            }
+            Some(Err(why)) => lost = Some(why),
+            None => {}
         }
         let by_code = |frame: &Frame| trampoline::interrupted(frame, self);
         let first = if self.arch == Arch::Aarch64 { by_code(frame) } else { None };
@@ -366,7 +384,7 @@ pub(crate) fn walk(
     let Some(pc) = start.pc() else {
         return Stack { frames: Vec::new(), truncated: Some("no program counter was recorded".into()) };
     };
-    let address_mask = address_mask(start, info);
+    let address_mask = limits.address_mask.unwrap_or_else(|| address_mask(start, info));
     let walker =
         Walker { memory, info, arch: start.arch, endian: Endian::Little, kernel: is_kernel(info), address_mask };
     let mut frame = Frame {

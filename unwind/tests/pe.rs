@@ -1,7 +1,7 @@
 //! Stacks of code of Windows: a program is carried out instruction by instruction, and at each one the frames are those
 //! of the calls that were made, with the registers that the callers had.
 
-#[path = "pe/machine.rs"]
+#[allow(dead_code, reason = "there are machines for other tests too")]
 mod machine;
 
 use debuginfo::images::{Image, Native};
@@ -9,7 +9,8 @@ use debuginfo::locate::StoreKey;
 use debuginfo::pe::PeFile;
 use debuginfo::{DebugInfo, Locator, Modules};
 use evidence::{Addr, Arch, Doubts, Memory};
-use machine::{IMAGE, Machine};
+use machine::IMAGE;
+use machine::x64::{KEPT, Machine};
 use std::path::Path;
 use unwind::{Limits, Trust, unwind};
 
@@ -27,11 +28,34 @@ fn modules(file: &PeFile, symbols: Option<&Path>, memory: &dyn Memory) -> Module
     Modules::of_images(vec![image], &[], &Locator { symbols, ..Locator::default() })
 }
 
+/// The image as it is loaded.
+fn loaded(bytes: &[u8], file: &PeFile) -> Vec<u8> {
+    let mut image = vec![0; 0x1_0000];
+    image[..0x400].copy_from_slice(&bytes[..0x400]);
+    for page in (0..0x1_0000).step_by(0x1000) {
+        if let Some(part) = file.bytes_at(page as u32) {
+            let n = part.len().min(0x1000);
+            image[page..page + n].copy_from_slice(&part[..n]);
+        }
+    }
+    image
+}
+
+/// The program's entry.
+fn entry(bytes: &[u8]) -> u64 {
+    let header = u32::from_le_bytes(bytes[0x3c..0x40].try_into().unwrap()) as usize;
+    u32::from_le_bytes(bytes[header + 40..header + 44].try_into().unwrap()).into()
+}
+
+fn start(bytes: &[u8], file: &PeFile) -> Machine {
+    Machine::new(loaded(bytes, file), entry(bytes), file.exports().find("handler").unwrap(), &KEPT)
+}
+
 /// Runs the whole program; gives the number of instructions and frames that were compared.
 fn run(folder: &Path, in_memory: bool) -> (usize, usize) {
     let path = folder.join("program.exe");
     let file = PeFile::open(&path).unwrap();
-    let mut machine = Machine::new(&std::fs::read(&path).unwrap(), &file);
+    let mut machine = start(&std::fs::read(&path).unwrap(), &file);
     machine.memory.hide_image = !in_memory;
     let modules = modules(&file, (!in_memory).then_some(folder), &machine.memory);
     let doubts = Doubts::new();
@@ -95,7 +119,7 @@ fn damaged_unwind_data() {
     };
     let (mut walked, mut whole) = (0, 0);
     for n in 0..400 {
-        let mut machine = Machine::new(&original, &file);
+        let mut machine = start(&original, &file);
         for _ in 0..random(400) {
             machine.step();
         }

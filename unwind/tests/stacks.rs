@@ -178,7 +178,7 @@ proptest! {
         let memory = FakeMemory::new().with(real.base, stack);
         let doubts = Doubts::new();
         let info = DebugInfo::new(&real.modules, &doubts);
-        let limits = Limits { frames: 5000 };
+        let limits = Limits { frames: 5000, ..Limits::default() };
         let stack = unwind(&start, &memory, &info, &limits);
         prop_assert!(!stack.frames.is_empty() && stack.frames.len() <= limits.frames);
         prop_assert_eq!(stack.frames[0].pc, start.pc().unwrap());

@@ -6,7 +6,7 @@ use std::fmt::Write;
 
 /// Why the two differ, by dump; the same word for the same reason. Where nothing stands here, they agree: HIGH is high,
 /// MEDIUM medium, LOW and INTERESTING low or medium, NONE none or low.
-const DIFFERENCES: [(&str, &str); 22] = [
+const DIFFERENCES: [(&str, &str); 28] = [
     ("linux_executable_heap", "the null pointer is low; the executable heap is a finding of its own (medium)"),
     ("linux_executable_stack", "the null pointer is low; the executable stack is a finding of its own (medium)"),
     ("linux_inline", "`__builtin_trap()`: a check that stopped the program"),
@@ -43,6 +43,15 @@ const DIFFERENCES: [(&str, &str); 22] = [
     ("linux_stack_pointer_in_stack", "agrees: a null pointer"),
     ("linux_stack_pointer_in_stack_alt_name", "agrees: a null pointer"),
     ("linux_write_to_under_4k", "agrees: an offset from null"),
+    ("linux_divide_by_zero", "NONE and low are next to each other: a program that can be stopped from outside"),
+    ("minidump2", "a null pointer: NONE for Breakpad on Windows, INTERESTING on Linux, low with us on both"),
+    ("minidump_32bit_crash_addr", "a null pointer, as in minidump2"),
+    ("null_read_av", "a null pointer, as in minidump2"),
+    ("null_write_av", "a null pointer, as in minidump2"),
+    (
+        "stack_exhaustion",
+        "NONE and low are next to each other: the guard page stopped it, the program can be stopped from outside",
+    ),
     ("minidump_crashpad_annotation", "Breakpad has no engine for macOS and iOS"),
 ];
 

@@ -4,6 +4,7 @@ pub const X86: u16 = 0;
 pub const AMD64: u16 = 9;
 pub const ARM64: u16 = 12;
 pub const WINDOWS: u32 = 2;
+pub const MACOS: u32 = 0x8101;
 pub const LINUX: u32 = 0x8201;
 
 pub struct SynthThread {
@@ -30,6 +31,8 @@ pub struct Synth {
     pub exception: Option<Exception>,
     pub memory: Vec<(u64, Vec<u8>)>,
     pub modules: Vec<(u64, u32, &'static str)>,
+    /// Time stamp and CodeView record of each module, where it has them.
+    pub identities: Vec<(u32, Vec<u8>)>,
     pub maps: Option<String>,
 }
 
@@ -95,11 +98,15 @@ impl Synth {
         }
         out.stream(5, &list);
         let mut modules = words(&[u32::try_from(self.modules.len()).unwrap()]);
-        for (base, size, name) in &self.modules {
+        for (n, (base, size, name)) in self.modules.iter().enumerate() {
             let name = out.string(name);
+            let (time, record) = self.identities.get(n).cloned().unwrap_or_default();
+            let (record_size, record_at) = out.blob(&record);
             modules.extend(base.to_le_bytes());
-            modules.extend(words(&[*size, 0, 0, name]));
-            modules.extend(vec![0; 108 - 24]);
+            modules.extend(words(&[*size, 0, time, name]));
+            modules.extend(vec![0; 52]);
+            modules.extend(words(&[record_size, record_at]));
+            modules.extend(vec![0; 24]);
         }
         out.stream(4, &modules);
         if let Some(e) = &self.exception {
@@ -128,6 +135,17 @@ impl Synth {
         std::fs::write(file.path(), self.bytes()).unwrap();
         file
     }
+}
+
+/// A CodeView record of a debug id (GUID and age) and a file's name.
+pub fn codeview(id: &str, name: &str) -> Vec<u8> {
+    let byte = |n: usize| u8::from_str_radix(&id[2 * n..2 * n + 2], 16).unwrap();
+    let mut record = b"RSDS".to_vec();
+    record.extend([3, 2, 1, 0, 5, 4, 7, 6, 8, 9, 10, 11, 12, 13, 14, 15].map(byte));
+    record.extend(u32::from_str_radix(&id[32..], 16).unwrap().to_le_bytes());
+    record.extend(name.as_bytes());
+    record.push(0);
+    record
 }
 
 /// An x86-64 context of `size` bytes: (offset, value) pairs of winnt.h's CONTEXT.

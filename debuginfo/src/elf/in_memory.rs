@@ -71,6 +71,7 @@ impl ElfFile {
             sections: Vec::new(),
             build_id,
             cache: std::sync::OnceLock::new(),
+            macho: None,
             relocated_by: slide,
         })
     }

@@ -1,12 +1,15 @@
-//! One ELF file: its segments, sections (decompressed when first asked for), notes and symbol tables.
+//! One ELF file: its segments, sections (decompressed when first asked for), notes and symbol tables. A Mach-O image is
+//! read into the same shape.
 
 mod in_memory;
+mod macho;
 mod mini;
 mod program;
 mod relocatable;
 mod sections;
 
 use crate::cache::{Cache, Subject};
+use crate::macho::MachO;
 use crate::{BuildId, Error, map::FileBytes};
 use evidence::{Arch, Svma, ToU64};
 use object::elf;
@@ -54,6 +57,8 @@ pub struct ElfFile {
     build_id: Option<BuildId>,
     relocated_by: u64,
     cache: OnceLock<(Cache, Subject)>,
+    /// What is particular to an image of macOS or iOS.
+    macho: Option<Box<MachO>>,
 }
 
 impl ElfFile {
@@ -62,6 +67,11 @@ impl ElfFile {
     /// # Errors
     /// The file cannot be opened, or is no ELF file of a known class and byte order.
     pub fn open(path: &Path) -> Result<Self, Error> {
+        Self::open_build(path, None)
+    }
+
+    /// As [`ElfFile::open`]; of a universal file of several images the one of that identity.
+    pub(crate) fn open_build(path: &Path, wanted: Option<&BuildId>) -> Result<Self, Error> {
         let io = |source| Error::Io { path: path.to_owned(), source };
         let file = File::open(path).map_err(io)?;
         let meta = file.metadata().map_err(io)?;
@@ -73,7 +83,7 @@ impl ElfFile {
                 found: if meta.is_file() { "an empty file".into() } else { "no regular file".into() },
             });
         }
-        Self::parse(path.to_owned(), FileBytes::map(&file).map_err(io)?)
+        Self::parse(path.to_owned(), FileBytes::map(&file).map_err(io)?, wanted)
     }
 
     /// Reads an image that was copied out of a target's memory (a vDSO), or decompressed.
@@ -81,10 +91,13 @@ impl ElfFile {
     /// # Errors
     /// As [`ElfFile::open`].
     pub fn from_bytes(name: &str, bytes: Vec<u8>) -> Result<Self, Error> {
-        Self::parse(PathBuf::from(name), FileBytes::Owned(bytes.into()))
+        Self::parse(PathBuf::from(name), FileBytes::Owned(bytes.into()), None)
     }
 
-    fn parse(path: PathBuf, bytes: FileBytes) -> Result<Self, Error> {
+    fn parse(path: PathBuf, bytes: FileBytes, wanted: Option<&BuildId>) -> Result<Self, Error> {
+        if crate::macho::is_macho(&bytes) {
+            return Self::parse_macho(path, bytes, wanted);
+        }
         match FileKind::parse(&*bytes) {
             Ok(FileKind::Elf64) => Self::parse_class::<elf::FileHeader64<Endianness>>(path, bytes, true),
             Ok(FileKind::Elf32) => Self::parse_class::<elf::FileHeader32<Endianness>>(path, bytes, false),
@@ -170,6 +183,7 @@ impl ElfFile {
             build_id: section_build_id.or(build_id),
             relocated_by: 0,
             cache: OnceLock::new(),
+            macho: None,
             path,
             bytes,
         })

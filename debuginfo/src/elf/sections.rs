@@ -112,6 +112,48 @@ impl Section {
         self.kind == elf::SHT_NOBITS.0
     }
 
+    /// A section of an image of another format.
+    pub(super) fn placed(
+        name: Box<str>,
+        kind: u32,
+        flags: u64,
+        address: Svma,
+        file_offset: u64,
+        size: u64,
+        bytes: &[u8],
+    ) -> Self {
+        let mut section = Self {
+            name,
+            kind,
+            flags,
+            address,
+            file_offset,
+            file_size: size,
+            link: 0,
+            compression: Compression::None,
+            compression_header: 0,
+            uncompressed_size: size,
+            decompressed: OnceLock::new(),
+        };
+        section.find_old_compression(bytes);
+        section
+    }
+
+    /// GNU's older form of compression (`.zdebug_*`): "ZLIB" and the size as 8 big-endian bytes.
+    fn find_old_compression(&mut self, bytes: &[u8]) {
+        if !self.name.starts_with(".zdebug_") {
+            return;
+        }
+        let raw = bytes.read_bytes_at(self.file_offset, self.file_size.min(12)).unwrap_or_default();
+        if let (Some(b"ZLIB"), Some(size)) =
+            (raw.get(..4), evidence::bytes::u64_at(raw, 4, evidence::bytes::Endian::Big))
+        {
+            self.compression = Compression::Zlib;
+            self.compression_header = 12;
+            self.uncompressed_size = size;
+        }
+    }
+
     pub(super) fn data<'f>(&'f self, file: &'f ElfFile) -> Result<Option<&'f [u8]>, Error> {
         if self.is_nobits() {
             return Ok(None);
@@ -271,16 +313,8 @@ pub(super) fn read<H: FileHeader<Endian = Endianness>>(
             } else {
                 Compression::Zlib
             };
-        } else if section.name.starts_with(".zdebug_") {
-            // GNU's older form: "ZLIB" and the size as 8 big-endian bytes.
-            let raw = bytes.read_bytes_at(file_offset, file_size.min(12)).unwrap_or_default();
-            if let (Some(b"ZLIB"), Some(size)) =
-                (raw.get(..4), evidence::bytes::u64_at(raw, 4, evidence::bytes::Endian::Big))
-            {
-                section.compression = Compression::Zlib;
-                section.compression_header = 12;
-                section.uncompressed_size = size;
-            }
+        } else {
+            section.find_old_compression(bytes);
         }
         if let (None, Ok(Some(mut notes))) = (&build_id, s.notes(endian, bytes)) {
             while let Ok(Some(note)) = notes.next() {

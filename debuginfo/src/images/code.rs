@@ -61,6 +61,14 @@ pub(super) fn by_segments(module: &Module, at: Addr) -> CodeAt {
             None => CodeAt::Unknown,
         };
     };
+    // A segment of code of macOS also holds constants and the headers.
+    if let Some(image) = file.macho() {
+        return match image.is_code(svma.0) {
+            Some(true) => CodeAt::Yes,
+            Some(false) => CodeAt::NotExecutable,
+            None => CodeAt::Unknown,
+        };
+    }
     let segment = file.segments().iter().find(|s| svma.offset_from(s.address).is_some_and(|o| o < s.memory_size));
     match segment {
         Some(s) if s.executable => CodeAt::Yes,

@@ -1,11 +1,10 @@
 //! The images of a minidump: places and identities come from its list of modules, files and symbols are looked for by
 //! those identities.
 //!
-//! A module of Windows or macOS has no ELF file; what is known of its code comes from a Breakpad symbol file. A module of
-//! Linux may have both, and then the ELF file's own debug information counts first.
+//! A module may have its own file and a Breakpad symbol file; then the file's own debug information counts first.
 
 use super::in_memory::{InMemory, LIMIT_SPAN, head_of_file, slide_of};
-use super::{Image, Modules, Native, Outcome, Verified};
+use super::{Image, Modules, Native, Outcome, Verified, apple};
 use crate::elf::ElfFile;
 use crate::locate::{StoreKey, Wanted, breakpad_id};
 use crate::pe::PeFile;
@@ -57,10 +56,14 @@ impl Finder<'_> {
         let guid = id.and_then(|id| id.debug_id.as_deref());
         if self.has_elf_images() {
             self.find_elf(&mut image, guid, first);
+        } else if matches!(self.identity.os, Os::MacOs | Os::Ios) {
+            let left = LIMIT_COPIES.saturating_sub(self.copied);
+            let copied = apple::find(&mut image, guid, first, self.locator, self.memory, left);
+            self.copied = self.copied.saturating_add(copied);
         } else if image.build_id.is_none() {
             image.build_id = guid.and_then(guid_and_age);
         }
-        if let Some((file, _)) = &image.file {
+        if let Some((file, _)) = image.file.as_ref().filter(|(file, _)| file.macho().is_none()) {
             let end = file.span().end.wrapping_add(image.slide);
             image.size = image.size.max(end.saturating_sub(image.base.0));
         }
@@ -69,7 +72,7 @@ impl Finder<'_> {
             image.native = Some(Native::windows(self.identity.arch, id.and_then(|id| id.code_id.as_deref()), copy));
         }
         image.store = id.and_then(|id| StoreKey::new(id.debug_file.as_deref()?, id.debug_id.as_deref()?));
-        if image.file.is_none() {
+        if image.file.is_none() && image.problem.is_none() {
             let wanted = image.store.as_ref().map(|k| format!(" (debug id {}, {})", k.id(), k.name()));
             image.problem = Some(format!("its file was not found{}", wanted.unwrap_or_default()));
         }

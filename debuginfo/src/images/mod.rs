@@ -1,5 +1,6 @@
 //! The images of a target: which file lies where, verified by build-id.
 
+mod apple;
 mod backed;
 mod code;
 mod in_memory;
@@ -50,8 +51,10 @@ pub struct Module {
     /// What symbol stores know it by, where the source says it.
     store: Option<StoreKey>,
     sym: OnceLock<Store>,
-    /// What is known of an image that is no ELF file.
+    /// What is known of an image of Windows.
     native: Option<Native>,
+    /// An image of macOS or iOS.
+    apple: bool,
     /// The unwind table of a Linux kernel or of one of its modules.
     orc: Option<Orc>,
     /// Where the sections of a relocatable file lie, as the image's own addresses.
@@ -81,13 +84,13 @@ impl Module {
             slide: 0,
             build_id: main.build_id().cloned(),
             searched: vec![(main.path().to_owned(), Outcome::Used)],
-            main: Some(main),
             verified: Verified::Given,
             problem: None,
             stated: None,
             store: None,
             sym: OnceLock::new(),
             native: None,
+            apple: main.macho().is_some(),
             orc: None,
             sections: Vec::new(),
             locator: Arc::new(locator.clone()),
@@ -98,6 +101,7 @@ impl Module {
             mini: OnceLock::new(),
             late: Doubts::new(),
             split: SplitFiles::new(locator),
+            main: Some(main),
         }
     }
 
@@ -201,6 +205,12 @@ impl Module {
             // A kernel module's name is that of its file without the ending.
             let file_name = if self.sections.is_empty() { self.path.to_string() } else { format!("{}.ko", self.path) };
             let (id, main) = (self.build_id.as_ref(), self.main());
+            if self.is_windows() {
+                return Separate::default();
+            }
+            if self.apple {
+                return Separate::find_bundle(&self.locator, &file_name, id, main, &self.late);
+            }
             let mut found = Separate::find(&self.locator, &file_name, id, main, &self.late);
             if let Some(file) = found.file.take_if(|f| f.is_relocatable()) {
                 match file.placed(&self.sections) {

@@ -1,11 +1,13 @@
 //! Files of images that are not ELF: where they are looked for, and how they are recognised.
 
 use super::Module;
+use crate::Error;
 use crate::locate::StoreKey;
 use crate::locate::native::{Found, Search, places};
 use crate::pdb::PdbFile;
 use crate::pe::{PeFile, View};
 use evidence::{Addr, Arch, Memory, Svma};
+use std::path::Path;
 use std::sync::OnceLock;
 
 /// What is known of an image of Windows.
@@ -36,6 +38,20 @@ impl Native {
             pdb: OnceLock::new(),
         }
     }
+}
+
+/// A database that answers questions about addresses of its image.
+fn open_pdb(path: &Path) -> Result<PdbFile, Error> {
+    let file = PdbFile::open(path)?;
+    if file.is_rearranged() {
+        return Err(Error::Format {
+            path: path.to_owned(),
+            offset: 0,
+            expected: "the database of an image as it was linked",
+            found: "one of an image that was rearranged afterwards (OMAP), which is not read".into(),
+        });
+    }
+    Ok(file)
 }
 
 /// The last part of a path of Windows or Unix, if it can be the name of a file.
@@ -75,6 +91,12 @@ impl Module {
     #[must_use]
     pub const fn is_windows(&self) -> bool {
         self.native.is_some()
+    }
+
+    /// Whether it is an image of macOS or iOS.
+    #[must_use]
+    pub const fn is_apple(&self) -> bool {
+        self.apple
     }
 
     /// Looks for the image, either in folders or at servers.
@@ -139,7 +161,7 @@ impl Module {
                 what: "pdb",
                 places: places(key.name(), key.id(), key.name()),
                 names: vec![key.name().to_owned()],
-                open: &PdbFile::open,
+                open: &open_pdb,
                 judge: &|file: &PdbFile| {
                     let found = file.id();
                     if found.eq_ignore_ascii_case(key.id()) {
@@ -172,7 +194,17 @@ impl Module {
 
     /// Whether an address is code by the image's own headers; `None` when they are not known.
     pub(super) fn is_native_code(&self, at: Addr) -> Option<bool> {
-        self.near_pe()?.is_code(at.offset_from(self.base)?)
+        let inside = at.offset_from(self.base)?;
+        self.near_pe().and_then(|pe| pe.is_code(inside)).or_else(|| self.near_pdb()?.is_code(inside))
+    }
+
+    /// The program database, if it is here already or no server need be asked for it.
+    fn near_pdb(&self) -> Option<&PdbFile> {
+        match self.native.as_ref()?.pdb.get() {
+            Some(found) => found.file.as_ref(),
+            None if self.locator.symbol_servers.is_empty() => self.pdb(),
+            None => None,
+        }
     }
 
     /// Adds what was looked for to a report.

@@ -404,6 +404,7 @@ impl Finder<'_> {
             store: None,
             sym: OnceLock::new(),
             native: None,
+            apple: false,
             orc: None,
             sections: Vec::new(),
             locator: Arc::clone(&self.locator),

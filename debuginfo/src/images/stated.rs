@@ -35,8 +35,10 @@ pub struct Image {
     pub symbols: Option<SymbolTable>,
     /// What symbol stores know it by, when the source says it; otherwise its build-id decides.
     pub store: Option<StoreKey>,
-    /// What is known of an image that is no ELF file.
+    /// What is known of an image of Windows.
     pub native: Option<Native>,
+    /// An image of macOS or iOS.
+    pub apple: bool,
     /// A Linux kernel's or module's unwind table.
     pub orc: Option<Orc>,
     /// Where the sections of its relocatable file lie (a kernel module's), by name, as the image's own addresses.
@@ -59,6 +61,7 @@ impl Image {
             symbols: None,
             store: None,
             native: None,
+            apple: false,
             orc: None,
             sections: Vec::new(),
         }
@@ -80,6 +83,7 @@ impl Image {
             store: self.store,
             sym: OnceLock::new(),
             native: self.native,
+            apple: self.apple,
             orc: self.orc,
             sections: self.sections,
             locator: Arc::clone(locator),

@@ -38,6 +38,10 @@ pub(crate) fn judge(module: &Module, separate: &Separate, alternate: &Supplement
         judge_windows(module, has_pdb, has_sym_file, report);
         return;
     }
+    if module.is_apple() {
+        judge_apple(module, has_dwarf, has_symtab, has_sym_file, &id, report);
+        return;
+    }
     if has_sym_file {
         return;
     }
@@ -89,6 +93,29 @@ fn judge_windows(module: &Module, has_pdb: bool, has_sym_file: bool, report: &mu
          --symbol-server"
             .into()
     });
+}
+
+/// What an image of macOS or iOS lacks: names and lines come from its dSYM bundle or a symbol file, unwinding from the
+/// image itself or the symbol file.
+fn judge_apple(
+    module: &Module,
+    has_dwarf: bool,
+    has_symtab: bool,
+    has_sym_file: bool,
+    id: &str,
+    report: &mut FileReport,
+) {
+    let id = id.replace("build-id", "UUID");
+    let mismatch = report.searched.iter().find(|(_, o)| matches!(o, Outcome::Mismatch { .. }));
+    let other = mismatch.map(|(path, outcome)| format!("; {} is {outcome}", path.display())).unwrap_or_default();
+    report.problem = match (has_dwarf, has_sym_file, module.main().is_some()) {
+        (_, true, _) | (true, _, true) => None,
+        (true, false, false) => Some(format!("its file was not found{id}: unwinding is guessed{other}")),
+        (false, false, true) if has_symtab => Some(format!("its dSYM was not found{id}: no files and lines{other}")),
+        (false, false, true) => Some(format!("its dSYM was not found{id}{other}")),
+        (false, false, false) => Some(format!("{}: neither its file nor its dSYM was found{id}{other}", module.path)),
+    };
+    report.remedy = report.problem.is_some().then(|| "give the folder of the file and its .dSYM with --symbols".into());
 }
 
 /// The Debian package that would bring the debug information of a file, by dpkg's own lists; `None` elsewhere.

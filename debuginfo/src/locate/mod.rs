@@ -1,6 +1,7 @@
 //! Where files are looked for: the only part of this crate that chooses paths.
 
 mod alternate;
+mod bundle;
 mod debuginfod;
 mod judge;
 pub(crate) mod native;

@@ -19,8 +19,8 @@ const LIMIT_PIECES: usize = 32 << 20;
 pub(super) struct Dbi {
     pub publics: Option<u16>,
     pub records: Option<u16>,
-    /// RVA and size of each section, in order.
-    pub sections: Vec<(u32, u32)>,
+    /// RVA and size of each section, in order, and whether it holds code.
+    pub sections: Vec<(u32, u32, bool)>,
     pub modules: Vec<ObjectFile>,
     /// Pieces of the image by RVA: (start, bytes, object file).
     pub pieces: Vec<(u32, u32, u16)>,
@@ -62,7 +62,9 @@ impl Dbi {
         dbi.rearranged = number(4).is_some();
         if let Some(headers) = number(5).and_then(|n| msf.stream(file, n.into())) {
             let headers = headers.whole()?;
-            let section = |h: &[u8]| Some((u32_at(h, 12, LITTLE)?, u32_at(h, 8, LITTLE)?));
+            // IMAGE_SCN_MEM_EXECUTE.
+            let is_code = |h: &[u8]| Some(u32_at(h, 36, LITTLE)? & 0x2000_0000 != 0);
+            let section = |h: &[u8]| Some((u32_at(h, 12, LITTLE)?, u32_at(h, 8, LITTLE)?, is_code(h)?));
             dbi.sections = headers.chunks_exact(40).take(0xffff).filter_map(section).collect();
         }
         dbi.modules = object_files(&stream.bytes(modules.0, modules.1)?);
@@ -88,16 +90,22 @@ impl Dbi {
 
     /// The RVA of a place that is stated as section (from 1) and offset.
     pub(super) fn rva(&self, section: u16, offset: u32) -> Option<u32> {
-        let (start, _) = self.sections.get(usize::from(section.checked_sub(1)?))?;
+        let (start, ..) = self.sections.get(usize::from(section.checked_sub(1)?))?;
         start.checked_add(offset)
     }
 
     /// Section (from 1) and offset of an RVA.
     pub(super) fn place(&self, rva: u32) -> Option<(u16, u32)> {
-        let covers = |(start, size): &(u32, u32)| rva.checked_sub(*start).is_some_and(|o| o < *size);
+        let covers = |(start, size, _): &(u32, u32, bool)| rva.checked_sub(*start).is_some_and(|o| o < *size);
         let index = self.sections.iter().position(covers)?;
-        let (start, _) = self.sections.get(index)?;
+        let (start, ..) = self.sections.get(index)?;
         Some((u16::try_from(index).ok()?.checked_add(1)?, rva.checked_sub(*start)?))
+    }
+
+    /// Whether an RVA lies in a section of code; `None` in no section.
+    pub(super) fn is_code(&self, rva: u32) -> Option<bool> {
+        let (section, _) = self.place(rva)?;
+        self.sections.get(usize::from(section.checked_sub(1)?)).map(|(_, _, code)| *code)
     }
 
     /// The object file whose code covers an RVA, and where that piece starts.

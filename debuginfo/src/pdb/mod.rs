@@ -109,8 +109,24 @@ impl PdbFile {
         debug_id(&self.guid, self.age)
     }
 
+    fn any_dbi(&self) -> Option<&Dbi> {
+        self.dbi.get_or_init(|| Dbi::read(&self.msf, &self.bytes)).as_ref()
+    }
+
     fn dbi(&self) -> Option<&Dbi> {
-        self.dbi.get_or_init(|| Dbi::read(&self.msf, &self.bytes).filter(|d| !d.rearranged)).as_ref()
+        self.any_dbi().filter(|d| !d.rearranged)
+    }
+
+    /// Whether its image was rearranged after linking (OMAP): its addresses are those before, and it answers nothing.
+    #[must_use]
+    pub fn is_rearranged(&self) -> bool {
+        self.any_dbi().is_some_and(|d| d.rearranged)
+    }
+
+    /// Whether an RVA lies in a section of code; `None` in no section.
+    #[must_use]
+    pub fn is_code(&self, rva: u64) -> Option<bool> {
+        self.dbi()?.is_code(u32::try_from(rva).ok()?)
     }
 
     /// The part of an object file. Parts are kept up to a limit, then all are dropped.

@@ -4,6 +4,7 @@
 //! then read from that memory by [`View`]. Layout: Microsoft's "PE Format"; all numbers are little-endian, all places
 //! are RVAs (bytes from the image's base).
 
+pub mod arm64;
 mod exports;
 pub mod x64;
 

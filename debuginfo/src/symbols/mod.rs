@@ -112,6 +112,17 @@ impl<'m> Symbols<'m> {
                 sections = code_ranges(file);
             }
         }
+        let debug = module.debug().filter(|d| module.main().is_none_or(|main| !std::ptr::eq(main, *d)));
+        for file in [module.main(), debug].into_iter().flatten() {
+            let Some(stated) = file.macho().map(|m| m.symbols(file.bytes())).filter(|s| !s.is_empty()) else {
+                continue;
+            };
+            layers.push(Layer::of_table(stated.table()));
+            full = true;
+            if sections.is_empty() {
+                sections = code_ranges(file);
+            }
+        }
         if let Some(pe) = module.pe().filter(|pe| !pe.exports().is_empty()) {
             layers.push(Layer::of_table(pe.exports().table()));
             sections.push(pe.exports().code().clone());
@@ -200,5 +211,8 @@ fn code_ranges(file: &ElfFile) -> Vec<Range<u64>> {
 
 /// Whether a file has a full symbol table with contents.
 pub(crate) fn has_symbols(file: &ElfFile) -> bool {
+    if let Some(image) = file.macho() {
+        return image.symbols(file.bytes()).kind() == SymbolKind::Symtab;
+    }
     file.section(".symtab").is_some_and(|s| !s.is_nobits() && s.size() > 0)
 }

@@ -70,6 +70,16 @@ fn crashpad(pairs: &mut Pairs<'_, '_>, modules: &[Module]) {
     }
 }
 
+/// The bits of pointers that are address. Crashpad on macOS writes those that are not, as they are what is taken away;
+/// what neither reading makes a number of low bits is no mask.
+pub(super) fn address_mask(reader: &Reader<'_>) -> Option<u64> {
+    let stated = u64_at(&reader.first(super::CRASHPAD_INFO, 52)?, 56, reader.endian)?;
+    let mask = if stated >> 63 == 1 { !stated } else { stated };
+    let bits = mask.trailing_ones();
+    let low = mask.checked_shr(bits).unwrap_or(0) == 0;
+    (low && (32..=56).contains(&bits)).then_some(mask)
+}
+
 fn uuid(raw: &[u8], reader: &Reader<'_>) -> String {
     let a = u32_at(raw, 0, reader.endian).unwrap_or(0);
     let (b, c) = (u16_at(raw, 4, reader.endian).unwrap_or(0), u16_at(raw, 6, reader.endian).unwrap_or(0));

@@ -212,3 +212,20 @@ fn a_file_may_end_anywhere() {
         assert!(!dump.gaps.doubts.is_empty(), "{length}: that it is cut is said");
     }
 }
+
+/// Crashpad's mask: on macOS the bits that are no address, by its description those that are; anything else is none.
+#[test]
+fn masks_of_addresses() {
+    let bits_47 = 0x7fff_ffff_ffff_u64;
+    for (stated, expected) in
+        [(0, None), (bits_47, Some(bits_47)), (!bits_47, Some(bits_47)), (0x00ff_00ff_ffff, None), (u64::MAX, None)]
+    {
+        let mut made = Made::new(false);
+        made.system(12);
+        let mut info = vec![0_u8; 64];
+        info[0] = 1;
+        info[56..].copy_from_slice(&made.wide(stated));
+        made.stream(CRASHPAD_INFO, &info);
+        assert_eq!(read(&made.finish()).unwrap().identity.address_mask, expected, "{stated:#x}");
+    }
+}

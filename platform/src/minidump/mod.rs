@@ -183,6 +183,7 @@ impl Minidump {
         facts.extend(system::counters(reader));
         facts.push(("minidump.flags", format!("{:#x}", reader.flags)));
         linux::read(reader, &mut identity, &mut attributes);
+        identity.address_mask = annotations::address_mask(reader);
         annotations::read(reader, &loaded, &mut attributes);
         unloaded(reader, &mut attributes);
 

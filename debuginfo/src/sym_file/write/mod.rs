@@ -80,6 +80,8 @@ impl From<io::Error> for WriteError {
 pub fn key_of(module: &Module) -> Result<StoreKey, WriteError> {
     let file = module.main().ok_or(WriteError::NoFile)?;
     let id = match &module.build_id {
+        // A UUID is written in the order of its bytes.
+        Some(id) if file.macho().is_some() => format!("{}0", id.to_string().to_ascii_uppercase()),
         Some(id) => breakpad_id(id.bytes()),
         None => {
             let text = file.section_data(".text").ok().flatten().filter(|t| !t.is_empty());
@@ -142,6 +144,7 @@ pub fn write(info: &DebugInfo<'_>, index: usize, out: &mut dyn Write) -> Result<
     }
     let Writer { base, files, origins, body, mut written } = writer;
     let os = match file.bytes().get(7) {
+        _ if file.macho().is_some() => "mac",
         Some(6) => "Solaris",
         Some(9) => "FreeBSD",
         _ => "Linux",

@@ -1,76 +1,22 @@
-//! A machine that carries out the few instructions that clang made of `testdata/windows/program.c`, and keeps a record
-//! of its calls.
+//! A machine that carries out the few x86-64 instructions that clang made of the programs in `testdata`, and keeps a
+//! record of its calls.
 
-use debuginfo::pe::PeFile;
-use evidence::{Absent, Addr, Arch, Extent, Memory, Register, Registers};
+use super::{Call, IMAGE, Ram, STACK, STACK_SIZE};
+use evidence::{Arch, Register, Registers};
 use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, Register as Reg};
 
-/// Where the image lies.
-pub const IMAGE: u64 = 0x1_4000_0000;
-const STACK: u64 = 0x7ff0_0000;
-const STACK_SIZE: usize = 0x4_0000;
-
-/// Registers that calls leave alone, by DWARF number, with rsp.
-const KEPT: [(Reg, u16); 9] = [
+/// Registers that calls leave alone, by DWARF number, with rsp; the last two are those of Windows only.
+pub static KEPT: [(Reg, u16); 9] = [
     (Reg::RBX, 3),
     (Reg::RBP, 6),
-    (Reg::RSI, 4),
-    (Reg::RDI, 5),
     (Reg::RSP, 7),
     (Reg::R12, 12),
     (Reg::R13, 13),
     (Reg::R14, 14),
     (Reg::R15, 15),
+    (Reg::RSI, 4),
+    (Reg::RDI, 5),
 ];
-
-pub struct Ram {
-    stack: Vec<u8>,
-    image: Vec<u8>,
-    /// Whether the dump has nothing of the image.
-    pub hide_image: bool,
-}
-
-impl Ram {
-    /// Overwrites a byte of the image.
-    pub fn damage(&mut self, at: usize, value: u8) {
-        self.image[at] = value;
-    }
-
-    fn place(&mut self, at: u64, size: usize) -> &mut [u8] {
-        if at >= IMAGE {
-            let at = (at - IMAGE) as usize;
-            return &mut self.image[at..at + size];
-        }
-        let at = at.checked_sub(STACK).unwrap_or_else(|| panic!("nothing is at {at:#x}")) as usize;
-        &mut self.stack[at..at + size]
-    }
-}
-
-impl Memory for Ram {
-    fn read(&self, at: Addr, into: &mut [u8]) -> (usize, Option<Absent>) {
-        let image = if self.hide_image { &[][..] } else { &self.image };
-        for (start, bytes) in [(STACK, &self.stack[..]), (IMAGE, image)] {
-            let Some(rest) = at.0.checked_sub(start).and_then(|o| bytes.get(o as usize..)) else { continue };
-            let n = rest.len().min(into.len());
-            if n > 0 || into.is_empty() {
-                into[..n].copy_from_slice(&rest[..n]);
-                return (n, (n < into.len()).then_some(Absent::Unmapped));
-            }
-        }
-        (0, Some(Absent::Filtered))
-    }
-    fn extents(&self) -> &[Extent] {
-        &[]
-    }
-}
-
-/// A call, or an interruption, that has not returned.
-pub struct Call {
-    pub pc: u64,
-    pub interrupted: bool,
-    /// What the caller's registers will be.
-    pub registers: Vec<(Register, u64)>,
-}
 
 pub struct Machine {
     pub memory: Ram,
@@ -80,32 +26,22 @@ pub struct Machine {
     zero: bool,
     sign: bool,
     handler: u64,
+    kept: &'static [(Reg, u16)],
 }
 
 impl Machine {
-    /// With the image loaded, at the program's entry.
-    pub fn new(bytes: &[u8], file: &PeFile) -> Self {
-        let mut image = vec![0; 0x1_0000];
-        image[..0x400].copy_from_slice(&bytes[..0x400]);
-        for page in (0..0x1_0000).step_by(0x1000) {
-            if let Some(part) = file.bytes_at(page as u32) {
-                let n = part.len().min(0x1000);
-                image[page..page + n].copy_from_slice(&part[..n]);
-            }
-        }
-        let header = u32::from_le_bytes(bytes[0x3c..0x40].try_into().unwrap()) as usize;
-        let entry = u32::from_le_bytes(bytes[header + 40..header + 44].try_into().unwrap());
-        let mut handler = 0;
-        let exports = file.exports();
-        handler += exports.find("handler").unwrap();
+    /// With the image loaded, at the program's entry; `kept` are the registers that calls leave alone, `handler` is
+    /// where breakpoints lead to.
+    pub fn new(image: Vec<u8>, entry: u64, handler: u64, kept: &'static [(Reg, u16)]) -> Self {
         let mut machine = Self {
-            memory: Ram { stack: vec![0; STACK_SIZE], image, hide_image: false },
+            memory: Ram::new(image),
             calls: Vec::new(),
             registers: [0x1111; 16],
-            rip: IMAGE + u64::from(entry),
+            rip: IMAGE + entry,
             zero: false,
             sign: false,
             handler: IMAGE + handler,
+            kept,
         };
         // Distinct values, to tell them apart; above them the null return address that ends a stack.
         for n in 0..16 {
@@ -218,7 +154,7 @@ impl Machine {
     }
 
     fn enter(&mut self, pc: u64, to: u64, interrupted: bool) {
-        let registers = KEPT.iter().map(|(r, n)| (Register(*n), self.get(*r))).collect();
+        let registers = self.kept.iter().map(|(r, n)| (Register(*n), self.get(*r))).collect();
         self.calls.push(Call { pc, interrupted, registers });
         self.rip = to;
     }
@@ -272,6 +208,21 @@ impl Machine {
             Mnemonic::Test => {
                 let (value, size) = (self.operand(&i, 0) & self.operand(&i, 1), Self::size(&i, 0));
                 self.flags(value, size);
+            }
+            Mnemonic::Neg => {
+                let value = self.operand(&i, 0).wrapping_neg();
+                self.store(&i, value);
+                self.flags(value, Self::size(&i, 0));
+            }
+            Mnemonic::Cmp => {
+                let value = self.operand(&i, 0).wrapping_sub(self.operand(&i, 1));
+                self.flags(value, Self::size(&i, 0));
+            }
+            Mnemonic::Inc | Mnemonic::Dec => {
+                let by = if i.mnemonic() == Mnemonic::Inc { 1 } else { u64::MAX };
+                let value = self.operand(&i, 0).wrapping_add(by);
+                self.store(&i, value);
+                self.flags(value, Self::size(&i, 0));
             }
             Mnemonic::Cdqe => self.registers[0] = signed(self.registers[0], 4).cast_unsigned(),
             Mnemonic::Jmp => self.rip = self.operand(&i, 0),
