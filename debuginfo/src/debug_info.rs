@@ -3,6 +3,7 @@
 use crate::cache::{Frames, can_keep};
 use crate::cfi::Cfi;
 use crate::dwarf::{Dwarf, Names, Scope, SourceFrame, names};
+use crate::images::CodeAt;
 use crate::parallel::parallel;
 use crate::symbols::Symbols;
 use crate::{Error, Module, Modules, SymFile};
@@ -135,6 +136,11 @@ impl<'m> DebugInfo<'m> {
             (file, relative, at.0.wrapping_sub(relative))
         }) {
             let function = file.function_at(at).is_some();
+            // A symbol of which only the start is known reaches no further than code does.
+            let place = self.module(index).map(|m| m.to_addr(Svma(at.wrapping_add(bias))));
+            if !function && place.is_some_and(|at| self.modules.code_at(at) == CodeAt::NotExecutable) {
+                return frames;
+            }
             // The exact symbol of an image is better than one of which only the start is known.
             if function || self.symbols(index).and_then(|s| s.at(Svma(at.wrapping_add(bias)))).is_none() {
                 return file.resolve(at, bias);

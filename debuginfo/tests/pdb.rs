@@ -331,3 +331,26 @@ fn a_database_of_microsofts_linker() {
         assert_eq!(frame(rva), (name.to_owned(), r"c:\temp\sigsegv.cpp".to_owned(), Some(line)));
     }
 }
+
+/// Tables of the image's rearrangement (OMAP) are not read: the database is named, and nothing wrong is said.
+#[test]
+fn databases_of_rearranged_images_are_named() {
+    let folder = build("x86_64");
+    let path = folder.path().join("program.pdb");
+    let file = PeFile::open(&folder.path().join("program.exe")).unwrap();
+    let mut bytes = std::fs::read(&path).unwrap();
+    // The numbers of optional streams, of which the linker writes that of section headers only; 4 is OMAP's.
+    let none = [0xff_u8; 10];
+    let place = bytes.windows(22).position(|w| w[..10] == none && w[10..12] != none[..2] && w[12..] == none).unwrap();
+    bytes[place + 8..place + 10].copy_from_slice(&[5, 0]);
+    std::fs::write(&path, bytes).unwrap();
+    let locator = Locator { symbols: vec![folder.path().to_owned()], ..Locator::default() };
+    let modules = Modules::of_images(vec![image(&file)], &[], &locator);
+    let module = &modules.list()[0];
+    assert!(module.pdb().is_none());
+    let outcome = |o: &Outcome| matches!(o, Outcome::Unusable(why) if why.contains("OMAP"));
+    assert!(module.report().searched.iter().any(|(p, o)| p == &path && outcome(o)), "{:?}", module.report().searched);
+    assert!(module.doubts().iter().any(|d| d.why.contains("OMAP")), "{:?}", module.doubts());
+    // No place of ELF's debug files is looked at for it.
+    assert!(module.report().searched.iter().all(|(p, _)| !p.to_string_lossy().contains(".debug")));
+}

@@ -25,8 +25,14 @@ pub(crate) fn sets_frame_pointer(pc: Addr, arch: Arch, walker: &Walker<'_, '_>) 
     };
     let modules = walker.info.modules();
     let known = modules.find(pc).and_then(|(index, module)| {
-        let symbol = walker.info.symbols(index)?.at(module.to_svma(pc))?;
-        Some((module, module.to_addr(symbol.start)))
+        let svma = module.to_svma(pc);
+        let symbol = walker.info.symbols(index).and_then(|s| s.at(svma)).map(|s| module.to_addr(s.start));
+        let in_file = || {
+            let (file, at) = (walker.info.sym_file(index)?, module.to_relative(svma));
+            let start = file.function_at(at).map(|f| f.range.start).or_else(|| Some(file.public_at(at)?.start));
+            start.map(|start| module.base.wrapping_add(start))
+        };
+        Some((module, symbol.or_else(in_file)?))
     });
     let near = pc.0.saturating_sub(LIMIT_PROLOGUE);
     let start = known.map_or(near, |(_, start)| start.0.max(near));
