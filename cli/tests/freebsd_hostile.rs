@@ -50,11 +50,18 @@ fn all(folder: &Path) -> Vec<Made> {
     add("arm64 version 3", Port::Arm64, Machine::Arm64, 3, &second, Some(3));
     add("i386 version 2", Port::I386, Machine::I386, 2, &first, Some(2));
     add("i386 with PAE", Port::I386, Machine::I386Pae, 2, &second, None);
-    for (name, levels) in [("full dump of 4 levels", 4), ("full dump of 5 levels", 5)] {
-        let made = kernel::build(&first, Some(3));
-        let mut memory = made.memory;
-        full::page_tables(&mut memory, levels);
-        all.push(Made { name, dump: full::write(&memory), kernel: made.file });
+    for (name, port, tables, layout) in [
+        ("full dump of 4 levels", Port::Amd64, full::Tables::Amd64(4), &first),
+        ("full dump of 5 levels", Port::Amd64, full::Tables::Amd64(5), &second),
+        ("full dump of arm64", Port::Arm64, full::Tables::Arm64, &first),
+        ("full dump of arm64 with large pages", Port::Arm64, full::Tables::Arm64Large, &second),
+        ("full dump of i386", Port::I386, full::Tables::I386, &first),
+        ("full dump of i386 with PAE", Port::I386, full::Tables::I386Pae, &second),
+    ] {
+        let made = kernel::build_for(port, layout, Some(3));
+        let mut memory = if tables == full::Tables::Arm64Large { made.memory.grouped() } else { made.memory };
+        full::add(&mut memory, tables);
+        all.push(Made { name, dump: full::write_for(&memory, tables), kernel: made.file });
     }
     let made = kernel::build(&second, None);
     let dump = dumped(Port::Amd64, Machine::Amd64, 3, &made.memory);

@@ -1,6 +1,6 @@
 //! The one trait: a stopped program or machine.
 
-use crate::{Absent, Doubt, Event, Identity, ImageHint, Mapping, Memory, ModuleId, PhysAddr, Thread, ThreadId};
+use crate::{Absent, Addr, Doubt, Event, Identity, ImageHint, Mapping, Memory, ModuleId, PhysAddr, Thread, ThreadId};
 use std::sync::Arc;
 
 /// A fact in the OS's own encoding, e.g. (`"CORE"`, `NT_AUXV`) or (`"VMCOREINFO"`, 0).
@@ -97,6 +97,13 @@ pub trait Machine: Send + Sync {
     }
     /// Reads physical memory; as [`Memory::read`].
     fn read_physical(&self, at: PhysAddr, into: &mut [u8]) -> (usize, Option<Absent>);
+    /// Where the kernel's own page tables say that a virtual address lies.
+    ///
+    /// # Errors
+    /// Why that is not known: nothing is mapped there, the tables are missing, or the source has none.
+    fn physical(&self, _at: Addr) -> Result<PhysAddr, Absent> {
+        Err(Absent::Filtered)
+    }
     /// The address space whose top-level page table lies at `root`.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! What all dumps have in common: physical pages behind a cache, and address spaces that are translated into them.
 
-use crate::paging::{Translation, x86_64};
+use crate::paging::{Translation, aarch64, x86, x86_64};
 use evidence::{Absent, Addr, Extent, Memory, PhysAddr, ToU64, ToUsize};
 use std::collections::HashMap;
 use std::ops::Range;
@@ -122,6 +122,31 @@ pub(crate) struct X86Tables {
 impl Translate for X86Tables {
     fn translate(&self, at: Addr, pages: &Pages) -> Result<Translation, Absent> {
         x86_64::translate(self.root, self.levels, self.rules, at, &|entry| pages.entry(entry))
+    }
+}
+
+/// i386 page tables.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct I386Tables {
+    pub(crate) top: x86::Top,
+}
+
+impl Translate for I386Tables {
+    fn translate(&self, at: Addr, pages: &Pages) -> Result<Translation, Absent> {
+        x86::translate(&self.top, at, &|entry| pages.entry(entry))
+    }
+}
+
+/// AArch64 page tables.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ArmTables {
+    pub(crate) root: PhysAddr,
+    pub(crate) layout: aarch64::Layout,
+}
+
+impl Translate for ArmTables {
+    fn translate(&self, at: Addr, pages: &Pages) -> Result<Translation, Absent> {
+        aarch64::translate(self.root, &self.layout, at, &|entry| pages.entry(entry))
     }
 }
 

@@ -111,6 +111,23 @@ fn full_dump(levels: u32) -> (Vec<u8>, Memory) {
     (full::write(&memory), memory)
 }
 
+/// The machines whose full dumps have tables of other forms, and where their kernels begin.
+const FULL: [(full::Tables, u64); 4] = [
+    (full::Tables::Arm64, 0xffff_0000_0000_0000),
+    (full::Tables::Arm64Large, 0xffff_0000_0000_0000),
+    (full::Tables::I386, 0xc000_0000),
+    (full::Tables::I386Pae, 0xc000_0000),
+];
+
+fn full_of(tables: full::Tables, base: u64) -> (Vec<u8>, Memory) {
+    let (mut memory, _) = memory(base);
+    if tables == full::Tables::Arm64Large {
+        memory = memory.grouped();
+    }
+    full::add(&mut memory, tables);
+    (full::write_for(&memory, tables), memory)
+}
+
 /// A dump that does not become small when it is compressed: so many of its pages are noise.
 fn noisy(pages: u64) -> Vec<u8> {
     let base = 0xffff_ffff_8000_0000;
@@ -154,6 +171,10 @@ fn containers(folder: &Path) -> Vec<Container> {
     for levels in [4, 5] {
         let dump = full_dump(levels).0;
         add(&format!("full dump, {levels} levels"), dump.clone(), 0, dump.clone(), Layer::Plain, pages(&dump));
+    }
+    for (tables, base) in FULL {
+        let dump = full_of(tables, base).0;
+        add(&format!("full dump, {tables:?}"), dump.clone(), 0, dump.clone(), Layer::Plain, pages(&dump));
     }
     let dump = minidump(Machine::Amd64, 3).0;
     let truth = pages(&dump);

@@ -63,6 +63,48 @@ fn full_dumps_of_four_and_five_levels() {
 }
 
 #[test]
+fn full_dumps_of_other_machines() {
+    for (tables, base, load) in [
+        (full::Tables::Arm64, 0xffff_0000_0000_0000_u64, 0),
+        (full::Tables::Arm64Large, 0xffff_0000_0000_0000, 0),
+        (full::Tables::I386, 0xc000_0000, 0x40_0000),
+        (full::Tables::I386Pae, 0xc000_0000, 0xa0_0000),
+        // Since 12 i386's kernel has the address space for itself.
+        (full::Tables::I386, 0, 0xa0_0000),
+    ] {
+        let (mut memory, truth) = memory(base);
+        memory.write(base + load, b"\x7fELF");
+        if tables == full::Tables::Arm64Large {
+            memory = memory.grouped();
+        }
+        let root = full::add(&mut memory, tables);
+        let dump = open(full::write_for(&memory, tables)).unwrap();
+        if tables == full::Tables::I386Pae {
+            // Of PAE's four directories the first one is named; the pointer table leads to all of them.
+            assert!(dump.root().is_some_and(|r| r.0 != root * 4096), "{tables:?}");
+            let space = dump.space(PhysAddr(root * 4096)).unwrap();
+            let mut magic = [0; 4];
+            assert_eq!((space.read(Addr(base + load), &mut magic), &magic), ((4, None), b"\x7fELF"));
+        } else {
+            assert_eq!(dump.root(), Some(PhysAddr(root * 4096)), "{tables:?}");
+        }
+        check(&dump, &memory, &truth);
+        let at = Addr(base + load + 3);
+        let there = memory.maps[&(at.0 / 4096)] * 4096 + 3;
+        assert_eq!(dump.physical(at), Ok(PhysAddr(there)), "{tables:?}");
+        assert_eq!(dump.physical(Addr(base + 0x3f00_0000)), Err(evidence::Absent::Unmapped), "{tables:?}");
+        // Tables that prove nothing are not used.
+        let mut other = memory.clone();
+        other.write(base + load, b"\x7fELG");
+        other.write(base + 0x20_0000, b"\x7fELG");
+        let dump = open(full::write_for(&other, tables)).unwrap();
+        assert_eq!(dump.root(), None, "{tables:?}");
+        assert_eq!(dump.memory().read(at, &mut [0]), (0, Some(evidence::Absent::Filtered)));
+        assert!(dump.gaps().doubts.iter().any(|d| d.why.contains("page tables were not found")), "{tables:?}");
+    }
+}
+
+#[test]
 fn on_devices_with_records_of_every_version() {
     let (bytes, memory, truth) = minidump(Machine::Amd64, 3);
     for version in 1..=4 {

@@ -43,45 +43,84 @@ const AMD64_SIZE: usize = 192;
 const I386: [(u16, usize); 9] = [(7, 12), (6, 16), (5, 20), (3, 28), (2, 32), (1, 36), (0, 40), (8, 52), (9, 60)];
 const I386_CS: usize = 56;
 const I386_SIZE: usize = 64;
-/// What `calltrap` of i386 pushes before it calls: the frame's address.
+/// What `calltrap` of i386 pushes before it calls: the frame's address. Since 12 entry code keeps that in the frame
+/// pointer as well (`db_nextframe` in `sys/i386/i386/db_trace.c`), whatever else it pushes.
 const I386_ARGUMENT: u64 = 4;
 
-/// `struct trapframe` of arm64 (`sys/arm64/include/frame.h`): its bytes, and where x0 is. It begins with sp, lr and elr;
-/// spsr and esr were of 32 bits, and far was not there, before FreeBSD 14.
-const ARM64: [(u64, usize); 2] = [(288, 48), (272, 32)];
-/// What the entry code leaves free between the interrupted stack pointer and the trap frame.
+/// How arm64's entry code left a trap frame (`sys/arm64/include/frame.h`, `save_registers` in `exception.S`).
+struct ArmFrame {
+    /// Bytes of `struct trapframe`, whose end is the frame pointer. It begins with sp, lr, elr and spsr; spsr and esr
+    /// were of 32 bits, and far was not there, before FreeBSD 14.
+    size: u64,
+    /// Where x0 is.
+    general: usize,
+    /// Bytes behind its end: a record of x29 and lr, up to 13.
+    record: u64,
+}
+
+/// 14 and later; 13 and earlier; between the two.
+const ARM64: [ArmFrame; 3] = [
+    ArmFrame { size: 288, general: 48, record: 0 },
+    ArmFrame { size: 272, general: 32, record: 16 },
+    ArmFrame { size: 272, general: 32, record: 0 },
+];
+/// What the entry code leaves free below the interrupted stack pointer of the kernel.
 const ARM64_GAP: u64 = 128;
 
-/// Code of arm64 that was entered from the kernel, or from a program, with a trap frame below its frame pointer.
-fn entered(name: &str) -> Option<bool> {
+/// Who arm64's entry code interrupted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Entered {
+    Kernel,
+    Program,
+    /// Code for both: up to 14 system errors, and what nobody expects.
+    Either,
+}
+
+/// Code of arm64 that was entered with a trap frame below its frame pointer.
+fn entered(name: &str) -> Option<Entered> {
     match name {
-        "handle_el1h_sync" | "handle_el1h_irq" | "handle_el1h_fiq" | "handle_el1h_serror" => Some(true),
-        "handle_el0_sync" | "handle_el0_irq" | "handle_el0_fiq" | "handle_el0_serror" => Some(false),
+        "handle_el1h_sync" | "handle_el1h_irq" | "handle_el1h_fiq" | "handle_el1h_serror" => Some(Entered::Kernel),
+        "handle_el0_sync" | "handle_el0_irq" | "handle_el0_fiq" | "handle_el0_serror" => Some(Entered::Program),
+        "handle_serror" | "handle_empty_exception" => Some(Entered::Either),
         _ => None,
     }
 }
 
 /// What arm64's entry code interrupted. The saved stack pointer says which form the trap frame has.
 fn arm64_trap_frame(name: &str, registers: &Registers, walker: &Walker<'_, '_>) -> Option<Step> {
-    if !entered(name)? {
+    let who = entered(name)?;
+    if who == Entered::Program {
         return Some(Step::End);
     }
     let end = registers.fp()?;
-    let interrupted = end.wrapping_add(ARM64_GAP);
-    for (size, general) in ARM64 {
-        let mut raw = vec![0; size.to_usize()];
-        if walker.memory.read_exact(Addr(end.0.wrapping_sub(size)), &mut raw).is_err() {
+    for form in ARM64 {
+        let mut raw = vec![0; form.size.to_usize()];
+        if walker.memory.read_exact(Addr(end.0.wrapping_sub(form.size)), &mut raw).is_err() {
             continue;
         }
         let word = |at: usize| u64_at(&raw, at, Endian::Little);
+        let register = |n: u16| word(usize::from(n).checked_mul(8)?.checked_add(form.general)?);
+        let below = end.wrapping_add(form.record);
+        let mut interrupted = below.wrapping_add(ARM64_GAP);
         if word(0)? != interrupted.0 {
-            continue;
+            // Code for both saves the program's stack pointer, whoever it interrupted, and leaves nothing free. The
+            // record behind the frame repeats two of the registers.
+            let record = || {
+                let read = |at: Addr| walker.read_pointer(at).ok();
+                Some(read(end)? == register(29)? && read(end.wrapping_add(8))? == word(8)?)
+            };
+            if who != Entered::Either || form.record == 0 || record() != Some(true) {
+                continue;
+            }
+            if word(16)? >> 63 == 0 {
+                return Some(Step::End);
+            }
+            interrupted = below;
         }
         let mut outer = Registers::new(Arch::Aarch64);
         // x18 is not restored: the entry code keeps the stack pointer in it.
         for number in (0_u16..30).filter(|n| *n != 18) {
-            let at = usize::from(number).checked_mul(8)?.checked_add(general)?;
-            outer.set(Register(number), word(at)?);
+            outer.set(Register(number), register(number)?);
         }
         outer.set(Register(30), abi::strip_signature(Arch::Aarch64, Addr(word(8)?), walker.address_mask).0);
         outer.set(Registers::sp_register(Arch::Aarch64), interrupted.0);
@@ -127,7 +166,11 @@ fn trap_frame(registers: &Registers, walker: &Walker<'_, '_>) -> Option<Step> {
     let sp = registers.sp()?;
     let (fields, cs, size, at): (&[(u16, usize)], usize, usize, Addr) = match walker.arch {
         Arch::X86_64 => (&AMD64, AMD64_CS, AMD64_SIZE, sp),
-        Arch::X86 => (&I386, I386_CS, I386_SIZE, sp.wrapping_add(I386_ARGUMENT)),
+        Arch::X86 => {
+            let above = |fp: &Addr| fp.offset_from(sp).is_some_and(|skip| skip > 0 && skip < 64);
+            let at = registers.fp().filter(above).unwrap_or_else(|| sp.wrapping_add(I386_ARGUMENT));
+            (&I386, I386_CS, I386_SIZE, at)
+        }
         _ => return None,
     };
     let mut raw = vec![0; size];
@@ -200,6 +243,26 @@ fn by_frame_pointer(frame_here: &mut Frame, walker: &Walker<'_, '_>) -> Step {
     Step::Caller(caller)
 }
 
+/// Who called or jumped to an address that is no code: the return address of the call is still on top of the stack, or in
+/// the link register.
+fn by_call(here: &Frame, walker: &Walker<'_, '_>) -> Option<Step> {
+    if walker.info.modules().find(here.pc).is_some() {
+        return None;
+    }
+    let arch = walker.arch;
+    let mut outer = here.registers.clone();
+    let back = if arch == Arch::Aarch64 {
+        abi::strip_signature(arch, Addr(here.registers.get(Register(30))?), walker.address_mask)
+    } else {
+        let sp = here.registers.sp()?;
+        outer.set(Registers::sp_register(arch), sp.wrapping_add(arch.pointer_size().into()).0);
+        Addr(walker.read_pointer(sp).ok()?)
+    };
+    walker.info.modules().find(back.wrapping_sub(1))?;
+    outer.set(Registers::pc_register(arch), back.0);
+    Some(Step::Caller(frame(outer, back, true, Trust::Scan)))
+}
+
 /// Unwinds one stack of a FreeBSD kernel. `saved`: the registers were saved by a call that is to return to their program
 /// counter, as those of threads that do not run and of processors that were stopped are.
 #[must_use]
@@ -216,7 +279,7 @@ pub fn unwind_freebsd_kernel(
     let address_mask = crate::abi::address_mask(start.arch, u64::MAX);
     let walker = Walker { memory, info, arch: start.arch, endian: Endian::Little, kernel: true, address_mask };
     let mut here = frame(start.clone(), pc, saved, Trust::Context);
-    let mut frames = Vec::new();
+    let mut frames: Vec<Frame> = Vec::new();
     // A chain may go down once per kind of stack (an NMI's, a double fault's); it never comes back to a frame.
     let mut seen = HashSet::new();
     let truncated = loop {
@@ -236,7 +299,9 @@ pub fn unwind_freebsd_kernel(
         if interrupted.is_some() {
             here.signal_frame = true;
         }
+        let trapped = frames.last().is_some_and(|f| f.signal_frame);
         let step = interrupted
+            .or_else(|| by_call(&here, &walker).filter(|_| trapped))
             .or_else(|| by_rules(&mut here, &walker))
             .unwrap_or_else(|| by_frame_pointer(&mut here, &walker));
         frames.push(here);
@@ -252,16 +317,119 @@ pub fn unwind_freebsd_kernel(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use debuginfo::images::Image;
+    use debuginfo::{Locator, Modules};
+    use evidence::Doubts;
+    use evidence::testing::FakeMemory;
+
+    /// A stack of arm64 with a trap frame that ends at `END`, of a form, and what is behind it.
+    fn trapped(form: &ArmFrame, sp: u64, elr: u64, record: Option<(u64, u64)>) -> FakeMemory {
+        let start = (END - form.size) as usize & 0xfff;
+        let mut stack = vec![0_u8; 0x1000];
+        let mut set = |at: usize, value: u64| stack[at..at + 8].copy_from_slice(&value.to_le_bytes());
+        for (at, value) in [(0, sp), (8, LR), (16, elr), (form.general + 29 * 8, FP), (form.general, 0x77)] {
+            set(start + at, value);
+        }
+        for (n, value) in record.into_iter().flat_map(|(a, b)| [a, b]).enumerate() {
+            set((END & 0xfff) as usize + n * 8, value);
+        }
+        FakeMemory::new().with(Addr(END & !0xfff), stack)
+    }
+
+    const END: u64 = 0xffff_0000_4000_0800;
+    const FP: u64 = 0xffff_0000_4000_0a00;
+    const LR: u64 = 0xffff_0000_0000_1234;
+    const PC: u64 = 0xffff_0000_0000_5678;
+
+    /// The registers of what was interrupted; `Err(true)` when the stack ends there, `Err(false)` when it is lost.
+    fn interrupted(name: &str, memory: &FakeMemory) -> Result<Registers, bool> {
+        let (modules, doubts) = (Modules::default(), Doubts::new());
+        let info = DebugInfo::new(&modules, &doubts);
+        let walker = Walker {
+            memory,
+            info: &info,
+            arch: Arch::Aarch64,
+            endian: Endian::Little,
+            kernel: true,
+            address_mask: crate::abi::address_mask(Arch::Aarch64, u64::MAX),
+        };
+        let mut registers = Registers::new(Arch::Aarch64);
+        registers.set(Registers::fp_register(Arch::Aarch64), END);
+        match arm64_trap_frame(name, &registers, &walker).unwrap() {
+            Step::Caller(frame) => Ok(frame.registers),
+            Step::End => Err(true),
+            Step::Lost(_) => Err(false),
+        }
+    }
+
+    #[test]
+    fn forms_of_arm64() {
+        for form in &ARM64 {
+            let sp = END + form.record + 128;
+            let memory = trapped(form, sp, PC, None);
+            let found = interrupted("handle_el1h_sync", &memory).unwrap();
+            assert_eq!((found.pc(), found.fp(), found.sp()), (Some(Addr(PC)), Some(Addr(FP)), Some(Addr(sp))));
+            assert_eq!((found.get(Register(0)), found.get(Register(30))), (Some(0x77), Some(LR)));
+            assert_eq!(interrupted("handle_serror", &memory).unwrap().pc(), Some(Addr(PC)));
+            assert_eq!(interrupted("handle_el0_sync", &memory), Err(true));
+            let other = trapped(form, sp + 8, PC, None);
+            assert_eq!(interrupted("handle_el1h_irq", &other), Err(false));
+        }
+        // A system error of 13 saves the program's stack pointer.
+        let user = 0x7fff_0000;
+        let kernel = trapped(&ARM64[1], user, PC, Some((FP, LR)));
+        let found = interrupted("handle_serror", &kernel).unwrap();
+        assert_eq!((found.pc(), found.sp()), (Some(Addr(PC)), Some(Addr(END + 16))));
+        assert_eq!(interrupted("handle_serror", &trapped(&ARM64[1], user, 0x20_1234, Some((FP, LR)))), Err(true));
+        assert_eq!(interrupted("handle_serror", &trapped(&ARM64[1], user, PC, Some((FP, 5)))), Err(false));
+        assert_eq!(interrupted("handle_el1h_sync", &kernel), Err(false));
+    }
+
+    /// Calls through wild pointers: who called is on top of the stack, or in the link register.
+    #[test]
+    fn calls_to_nowhere() {
+        for arch in [Arch::X86_64, Arch::X86, Arch::Aarch64] {
+            let word = usize::from(arch.pointer_size());
+            let kernel = Image::at("kernel", Addr(0xc000_0000), 0x10_0000);
+            let modules = Modules::of_images(vec![kernel], &[], &Locator::default());
+            let doubts = Doubts::new();
+            let info = DebugInfo::new(&modules, &doubts);
+            let mut stack = vec![0_u8; 64];
+            stack[..word].copy_from_slice(&0xc000_1234_u64.to_le_bytes()[..word]);
+            let memory = FakeMemory::new().with(Addr(0xd000_0000), stack);
+            let address_mask = crate::abi::address_mask(arch, u64::MAX);
+            let walker =
+                Walker { memory: &memory, info: &info, arch, endian: Endian::Little, kernel: true, address_mask };
+            let mut registers = Registers::new(arch);
+            registers.set(Registers::pc_register(arch), 0x4141_4140);
+            registers.set(Registers::sp_register(arch), 0xd000_0000);
+            registers.set(Registers::fp_register(arch), 0xd000_0020);
+            if arch == Arch::Aarch64 {
+                registers.set(Register(30), 0xc000_1234);
+            }
+            let here = frame(registers.clone(), Addr(0x4141_4140), false, Trust::Cfi);
+            let Some(Step::Caller(caller)) = by_call(&here, &walker) else { panic!("{arch:?}") };
+            let popped = if arch == Arch::Aarch64 { 0 } else { word as u64 };
+            assert_eq!((caller.pc, caller.registers.fp()), (Addr(0xc000_1234), Some(Addr(0xd000_0020))), "{arch:?}");
+            assert_eq!(caller.registers.sp(), Some(Addr(0xd000_0000 + popped)), "{arch:?}");
+            let code = frame(registers, Addr(0xc000_0010), false, Trust::Cfi);
+            assert!(by_call(&code, &walker).is_none(), "{arch:?}");
+        }
+    }
 
     #[test]
     fn code_with_trap_frames() {
         for name in ["calltrap", "nmi_calltrap", "Xtimerint", "Xipi_intr_bitmap_handler", "XIPI", "Xpage"] {
             assert!(has_trap_frame(name), "{name}");
         }
-        assert_eq!(
-            (entered("handle_el1h_sync"), entered("handle_el0_irq"), entered("do_el1h_sync")),
-            (Some(true), Some(false), None)
-        );
+        for (name, who) in [
+            ("handle_el1h_sync", Some(Entered::Kernel)),
+            ("handle_el0_irq", Some(Entered::Program)),
+            ("handle_serror", Some(Entered::Either)),
+            ("do_el1h_sync", None),
+        ] {
+            assert_eq!(entered(name), who, "{name}");
+        }
         for name in ["trap", "X", "XXX", "xtimer", "fork_trampoline"] {
             assert!(!has_trap_frame(name), "{name}");
         }

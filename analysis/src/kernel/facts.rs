@@ -3,6 +3,7 @@
 
 use super::linux::Report;
 use super::text::{after, hex_at, number_at};
+use crate::verdict::{Security, Verdict};
 use snapshot_format::Snapshot;
 
 /// Most registers that point to one object: an oops prints fifteen.
@@ -53,7 +54,7 @@ pub(crate) struct Object<'s> {
     pub(crate) text: &'s str,
     /// Where it starts.
     pub(crate) start: u64,
-    /// The cache's name.
+    /// The name of the cache, or zone.
     pub(crate) cache: &'s str,
     /// `Some(true)`: it is free; `None` where the lists could not be read.
     pub(crate) free: Option<bool>,
@@ -61,6 +62,41 @@ pub(crate) struct Object<'s> {
     pub(crate) registers: Vec<(&'s str, u64)>,
     /// The value that was followed and led nowhere, when the object holds it.
     pub(crate) holds: Option<u64>,
+    /// Whether it is in two lists of free objects.
+    pub(crate) twice: bool,
+}
+
+/// The class of a pointer that came out of a freed object.
+pub(crate) const AFTER_FREE: &str = "use-after-free";
+
+/// A pointer that led nowhere came out of an object: freed memory was used, when the object is free. `kind`: what the
+/// system calls a set of objects; `jumped`: where the program counter was, outside of all code.
+pub(crate) fn after_free(
+    objects: &[Object<'_>],
+    kind: &str,
+    jumped: Option<u64>,
+    verdict: Verdict,
+    make: &impl Fn(&'static str, f64, String) -> Verdict,
+) -> Verdict {
+    if !matches!(verdict.class(), "wild-jump" | "wild-pointer" | "non-canonical" | "exec-nonexec" | AFTER_FREE) {
+        return verdict;
+    }
+    let Some((object, value)) = objects.iter().find_map(|o| Some((o, o.holds?))) else { return verdict };
+    let ground = format!("memory: {}", object.text);
+    if object.free != Some(true) || verdict.class() == AFTER_FREE {
+        return verdict.because(ground);
+    }
+    let what = if jumped == Some(value) { "a call or jump to" } else { "a pointer with the value" };
+    let text = format!("{what} {value:#x}, which was read from a freed object of {kind} {}", object.cache);
+    make(AFTER_FREE, 0.93, text)
+        .because(ground)
+        .but("the object may have been freed after it was read")
+        .security(Security::High, "freed memory was used as a pointer")
+}
+
+/// All objects of a kernel whose memory was read for one panic (FreeBSD's).
+pub(crate) fn all_objects(snapshot: &Snapshot) -> Vec<Object<'_>> {
+    rows(snapshot, "kernel.slab").filter_map(object).collect()
 }
 
 /// The objects that the registers of a report point to; those that another oops was about are left out.
@@ -75,7 +111,7 @@ pub(crate) fn objects<'s>(snapshot: &'s Snapshot, report: &Report) -> Vec<Object
 
 fn object(text: &str) -> Option<Object<'_>> {
     let (head, rest) = text.strip_prefix("object ")?.split_once(": ")?;
-    let (start, cache) = head.split_once(" of cache ")?;
+    let (start, cache) = head.split_once(" of cache ").or_else(|| head.split_once(" of zone "))?;
     let cache = cache.split(" (").next()?;
     let mut parts = rest.split("; ");
     let free = match parts.next()? {
@@ -83,8 +119,9 @@ fn object(text: &str) -> Option<Object<'_>> {
         "allocated" => Some(false),
         _ => None,
     };
-    let (mut registers, mut holds) = (Vec::new(), None);
+    let (mut registers, mut holds, mut twice) = (Vec::new(), None, false);
     for part in parts {
+        twice |= part.starts_with("it was freed twice");
         if let Some((name, inside)) = part.split_once(" is +") {
             if registers.len() < LIMIT_REGISTERS {
                 registers.push((name, hex_at(inside)?));
@@ -93,7 +130,7 @@ fn object(text: &str) -> Option<Object<'_>> {
             holds = holds.or_else(|| after(part, "(").and_then(hex_at));
         }
     }
-    Some(Object { text, start: hex_at(start)?, cache, free, registers, holds })
+    Some(Object { text, start: hex_at(start)?, cache, free, registers, holds, twice })
 }
 
 #[cfg(test)]
@@ -144,5 +181,16 @@ mod tests {
         assert_eq!(object.registers, [("rdi", 0), ("rax", 0x38)]);
         report.registers[0].1 = 5;
         assert!(objects(&s, &report).is_empty());
+    }
+
+    #[test]
+    fn items_of_zones() {
+        let row = "object 0xfffff80003a5c000 of zone malloc-128 (128 bytes): free; rdi is +0x8; all its bytes are \
+                   0x41; it was freed twice: the cache of CPU 0 and the slab; the object before it: allocated";
+        let s = snapshot(&[("kernel.slab", row)]);
+        let found = all_objects(&s);
+        let [object] = found.as_slice() else { panic!("{} objects", found.len()) };
+        assert_eq!((object.start, object.cache, object.free), (0xffff_f800_03a5_c000, "malloc-128", Some(true)));
+        assert_eq!((object.twice, object.registers.as_slice()), (true, &[("rdi", 8)][..]));
     }
 }

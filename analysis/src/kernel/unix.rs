@@ -1,7 +1,8 @@
-//! Panics of FreeBSD (sys/amd64/amd64/trap.c, sys/kern/kern_shutdown.c) and illumos (uts/i86pc/os/trap.c,
-//! uts/common/os/panic.c).
+//! Panics of FreeBSD (trap.c below sys/amd64 and sys/arm64, sys/kern/kern_shutdown.c) and illumos
+//! (uts/i86pc/os/trap.c, uts/common/os/panic.c).
 
 use super::blame::{Blame, by_frames};
+use super::facts;
 use super::helpers::Excused;
 use super::text::{after, hex_at, number_at};
 use super::verdict::{Draft, draft};
@@ -80,13 +81,25 @@ pub(crate) fn judge(snapshot: &Snapshot, lines: &[&str]) -> Vec<Verdict> {
             .because(format!("panic: {message}"))
     };
     let mut verdicts = Vec::new();
+    let objects = facts::all_objects(snapshot);
     if let Some(trap) = &trap {
-        verdicts.extend(
-            by_trap(trap, &make)
-                .map(|v| if trap.line == message { v } else { v.because(format!("log: {}", trap.line)) }),
-        );
+        let judged = by_trap(trap, &make).map(|v| {
+            let jumped = trap.address.filter(|_| trap.fetch);
+            facts::after_free(&objects, "zone", jumped, v, &|class, sure, text| make(class, sure, &text))
+        });
+        let said = |v: Verdict| if trap.line == message { v } else { v.because(format!("log: {}", trap.line)) };
+        verdicts.extend(judged.map(said));
     } else if let Some((_, class, confidence, text)) = WORDS.iter().find(|(word, ..)| message.contains(word)) {
-        verdicts.push(make(class, *confidence, text));
+        let about = objects.iter().filter(|o| o.registers.iter().any(|(_, inside)| *inside == 0));
+        let grounds = about.map(|o| format!("memory: {}", o.text));
+        verdicts.push(grounds.fold(make(class, *confidence, text), Verdict::because));
+    }
+    if let Some(object) =
+        objects.iter().find(|o| o.twice).filter(|_| verdicts.iter().all(|v| v.class() != "double-free"))
+    {
+        let text = format!("an object of zone {} was freed twice", object.cache);
+        let twice = make("double-free", 0.9, &text).because(format!("memory: {}", object.text));
+        verdicts.push(twice.security(Security::High, "memory may be given to two owners"));
     }
     if verdicts.is_empty() || !WORDS.iter().any(|(w, c, ..)| *c == "requested" && message.contains(w)) {
         let d = Draft { class: "kernel-panic", confidence: 0.95, severity: "fatal" };
@@ -160,9 +173,13 @@ fn trap(snapshot: &Snapshot, lines: &[&str]) -> Option<Trap> {
 
 /// `Fatal trap 12: page fault while in kernel mode`, then `fault virtual address = 0x28` and others.
 fn freebsd_trap(lines: &[&str]) -> Option<Trap> {
-    let at =
-        lines.iter().rposition(|l| l.trim_start().starts_with("Fatal trap ") || l.starts_with("Fatal double fault"))?;
+    let is_abort = |l: &str| l.trim_end().ends_with("Fatal data abort:");
+    let is_trap = |l: &str| l.trim_start().starts_with("Fatal trap ") || l.starts_with("Fatal double fault");
+    let at = lines.iter().rposition(|l| is_trap(l) || is_abort(l))?;
     let line = lines.get(at)?.trim().to_owned();
+    if is_abort(&line) {
+        return freebsd_abort(lines.get(at..)?);
+    }
     let number = match after(&line, "Fatal trap ").and_then(number_at) {
         Some(number) => freebsd_vector(number)?,
         None => 8,
@@ -181,6 +198,30 @@ fn freebsd_trap(lines: &[&str]) -> Option<Trap> {
         }
     }
     Some(trap)
+}
+
+/// arm64's `Fatal data abort:`, thirty registers, then ` far: ADDRESS` and ` esr: SYNDROME` (sys/arm64/arm64/trap.c).
+fn freebsd_abort(report: &[&str]) -> Option<Trap> {
+    let value = |name: &str| {
+        let rest = report.iter().take(48).find_map(|l| l.trim_start().strip_prefix(name))?;
+        let word = rest.split_whitespace().next()?;
+        u64::from_str_radix(word.strip_prefix("0x").unwrap_or(word), 16).ok()
+    };
+    let syndrome = value("esr:")?;
+    // EC: 0x20 and 0x21 are instruction aborts, 0x24 and 0x25 data aborts; the status of permission faults is 0b0011LL.
+    let class = syndrome >> 26 & 0x3f;
+    let (fetch, data) = (matches!(class, 0x20 | 0x21), matches!(class, 0x24 | 0x25));
+    if !fetch && !data {
+        return None;
+    }
+    Some(Trap {
+        number: 14,
+        address: value("far:"),
+        write: data.then_some(syndrome & 0x40 != 0),
+        fetch,
+        rights: Some(syndrome & 0x3c == 0x0c),
+        line: "Fatal data abort".into(),
+    })
 }
 
 /// `BAD TRAP: type=e (#pf Page fault) rp=... addr=28 occurred in module "x" due to a NULL pointer dereference`.

@@ -1,8 +1,8 @@
 //! Relocatable files (`ET_REL`) placed: kernel modules, whose sections the kernel laid out by itself.
 //!
 //! The file is copied, its sections and symbols are given the addresses that the kernel says, and the relocations of the
-//! debug sections are applied. After that it is read as any other file. The code's own relocations are left alone: the
-//! bytes that ran are in memory.
+//! debug sections and of the call frame information are applied. After that it is read as any other file. The code's
+//! own relocations are left alone: the bytes that ran are in memory.
 //!
 //! Source: gABI "Sections" and "Relocation"; the psABIs of AMD64 (table 4.9) and AArch64 (ELF for the Arm 64-bit
 //! Architecture, 5.7.4).
@@ -22,12 +22,22 @@ const EXECUTABLE: u16 = 2;
 const HEADER: usize = 64;
 const SYMBOL: usize = 24;
 const RELOCATION: usize = 24;
+/// `SHT_PROGBITS`, `SHT_NOBITS`, `SHT_INIT_ARRAY`, `SHT_FINI_ARRAY`, `SHT_X86_64_UNWIND`: what FreeBSD's kernel loads.
+const LOADED: [u32; 5] = [1, 8, 14, 15, 0x7000_0001];
+/// `DPCPU_SETNAME`, `VNET_SETNAME`: copied to where such variables are.
+const ELSEWHERE: [&str; 2] = ["set_pcpu", "set_vnet"];
 /// `SHT_RELA`, `SHF_ALLOC`, `SHF_COMPRESSED`.
 const RELA: u32 = 4;
 const ALLOC: u64 = 2;
 const COMPRESSED: u64 = 0x800;
 /// Where sections are put that the kernel let go of (`.init.text`): far from all others, so that nothing is found there.
 const NOWHERE: u64 = 0xf000_0000_0000_0000;
+
+/// Sections by name, with their addresses.
+pub type Places = Vec<(Box<str>, u64)>;
+
+/// Offset and length of bytes that a relocation changes.
+pub type Relocated = (usize, usize);
 
 /// A section header.
 struct Header {
@@ -52,15 +62,55 @@ enum Change {
 impl ElfFile {
     /// Whether its sections have no addresses yet.
     #[must_use]
-    pub(crate) const fn is_relocatable(&self) -> bool {
+    pub const fn is_relocatable(&self) -> bool {
         self.kind == RELOCATABLE
+    }
+
+    /// Where FreeBSD's kernel puts the sections of a module that it loads to `base` (`sys/kern/link_elf_obj.c`, and
+    /// `stand/common/load_elf_obj.c` for those that the boot loader brings along): one behind the other, in the order of
+    /// their headers. Returns their names and addresses, and where the last one ends; `None` for a damaged file. The sets
+    /// of variables per CPU and per network stack lie elsewhere and have no name here.
+    #[must_use]
+    pub fn kld_sections(&self, base: u64) -> Option<(Places, u64)> {
+        let mut sections = Vec::new();
+        let mut next = base;
+        for header in headers(self.is_64.then_some(&self.bytes)?, &[])? {
+            if header.size == 0 || !LOADED.contains(&header.kind) || header.flags & ALLOC == 0 {
+                continue;
+            }
+            let align = u64_at(&self.bytes, header.at.checked_add(48)?, Endian::Little)?.max(1);
+            next = next.checked_next_multiple_of(align)?;
+            if !ELSEWHERE.contains(&header.name.as_str()) {
+                sections.push((header.name.as_str().into(), next));
+            }
+            next = next.checked_add(header.size.to_u64())?;
+        }
+        Some((sections, next))
+    }
+
+    /// The contents of a section of x86-64 as they are in the file, and the bytes of it that relocations change when it is
+    /// loaded.
+    #[must_use]
+    pub fn unrelocated(&self, name: &str) -> Option<(&[u8], Vec<Relocated>)> {
+        let headers = headers(self.is_64.then_some(&self.bytes)?, &[])?;
+        let section = headers.iter().find(|h| h.name == name && LOADED.contains(&h.kind))?;
+        let bytes = slice_at(&self.bytes, section.offset, section.size)?;
+        let mut changed = Vec::new();
+        let table = headers.iter().find(|h| h.kind == RELA && h.name.strip_prefix(".rela") == Some(name));
+        for entry in table.and_then(|t| slice_at(&self.bytes, t.offset, t.size)).unwrap_or_default().chunks(RELOCATION)
+        {
+            // R_X86_64_64 and R_X86_64_PC64 have 8 bytes, all others that code has 4.
+            let length = if matches!(u32_at(entry, 8, Endian::Little)?, 1 | 24) { 8 } else { 4 };
+            changed.push((u64_at(entry, 0, Endian::Little)?.to_usize(), length));
+        }
+        Some((bytes, changed))
     }
 
     /// A copy whose sections lie at the addresses given by name (the image's own addresses).
     ///
     /// # Errors
     /// The file is damaged, or of an architecture or with relocations that are not known.
-    pub(crate) fn placed(&self, sections: &[(Box<str>, u64)]) -> Result<Self, Error> {
+    pub fn placed(&self, sections: &[(Box<str>, u64)]) -> Result<Self, Error> {
         let fail = |offset: usize, expected: &'static str, found: String| Error::Format {
             path: self.path.clone(),
             offset: offset.to_u64(),
@@ -77,7 +127,8 @@ impl ElfFile {
         let symbols = place_symbols(&mut copy, &headers)
             .ok_or_else(|| fail(0, "a symbol table", "none that can be read".into()))?;
         for table in headers.iter().filter(|h| h.kind == RELA) {
-            let Some(name) = table.name.strip_prefix(".rela").filter(|n| n.starts_with(".debug_")) else { continue };
+            let described = |n: &&str| n.starts_with(".debug_") || *n == ".eh_frame";
+            let Some(name) = table.name.strip_prefix(".rela").filter(described) else { continue };
             let Some(target) = headers.iter().find(|h| h.name == name) else { continue };
             if target.flags & COMPRESSED != 0 {
                 return Err(fail(target.offset, "debug sections that are not compressed", name.to_owned()));
@@ -173,7 +224,11 @@ fn apply(arch: Arch, copy: &mut [u8], target: &Header, entry: &[u8], symbols: &[
         // R_X86_64_32, R_X86_64_32S; R_AARCH64_ABS32
         (Arch::X86_64, 10 | 11) | (Arch::Aarch64, 258) => half(value)?,
         // R_X86_64_PC32; R_AARCH64_PREL32
-        (Arch::X86_64, 2) | (Arch::Aarch64, 261) => half(value.wrapping_sub(offset))?,
+        (Arch::X86_64, 2) | (Arch::Aarch64, 261) => half(value.wrapping_sub(target.address).wrapping_sub(offset))?,
+        // R_X86_64_PC64; R_AARCH64_PREL64
+        (Arch::X86_64, 24) | (Arch::Aarch64, 260) => {
+            Change::Word(value.wrapping_sub(target.address).wrapping_sub(offset))
+        }
         _ => return None,
     };
     let inside = offset.to_usize();

@@ -43,11 +43,12 @@ impl Auxv {
     pub(super) fn read(notes: &[Note], pointer_size: u8, endian: Endian) -> Self {
         let mut auxv = Self::default();
         let found = notes.iter().find_map(|n| match (&*n.owner, n.kind) {
-            ("CORE", 6) => Some((n, 0_usize)),
-            ("FreeBSD", 16) => Some((n, 4)),
+            // AT_SYSINFO_EHDR; FreeBSD's 33 is AT_FXRNG, its vDSO is at AT_KPRELOAD.
+            ("CORE", 6) => Some((n, 0_usize, 33)),
+            ("FreeBSD", 16) => Some((n, 4, 34)),
             _ => None,
         });
-        let Some((note, skip)) = found else { return auxv };
+        let Some((note, skip, vdso)) = found else { return auxv };
         let word = usize::from(pointer_size);
         let mut at = skip;
         for _ in 0..LIMIT_AUXV {
@@ -63,7 +64,7 @@ impl Auxv {
                 3 => auxv.program_headers = value,
                 7 => auxv.loader = value,
                 9 => auxv.entry = value,
-                33 => auxv.vdso = value,
+                kind if kind == vdso => auxv.vdso = value,
                 _ => {}
             }
             at = at.saturating_add(word.saturating_mul(2));

@@ -202,8 +202,9 @@ impl Module {
 
     fn separate(&self) -> &Separate {
         self.separate.get_or_init(|| {
-            // A kernel module's name is that of its file without the ending.
-            let file_name = if self.sections.is_empty() { self.path.to_string() } else { format!("{}.ko", self.path) };
+            // A module of Linux has the name of its file without the ending, FreeBSD's with it.
+            let named = self.sections.is_empty() || self.path.ends_with(".ko");
+            let file_name = if named { self.path.to_string() } else { format!("{}.ko", self.path) };
             let (id, main) = (self.build_id.as_ref(), self.main());
             if self.is_windows() {
                 return Separate::default();

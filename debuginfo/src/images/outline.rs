@@ -77,6 +77,7 @@ pub(super) fn outline(target: &dyn Target, memory: &dyn Memory, locator: &Locato
     finder.find_mapped();
     finder.find_in_auxv(&auxv);
     finder.take_hints();
+    finder.guess_executable();
     finder.follow_link_map();
     let Finder { found, .. } = &mut finder;
     let found = std::mem::take(found);
@@ -217,6 +218,35 @@ impl Finder<'_> {
                     ));
                 }
             }
+        }
+    }
+
+    /// Which image is the program, where no auxiliary vector says it: the one with the executable's path, else the one with
+    /// the command's name, else the only one that is no shared library by its name.
+    fn guess_executable(&mut self) {
+        if self.found.iter().any(|f| f.executable) {
+            return;
+        }
+        let identity = self.target.identity();
+        let by_path = |f: &&mut Found| f.path.is_some() && f.path.as_deref() == identity.executable.as_deref();
+        let name = |f: &Found| f.path.as_deref().map(|p| p.rsplit('/').next().unwrap_or(p).to_owned());
+        let command = identity.command.as_deref().filter(|c| !c.is_empty());
+        // Systems cut the command off at 15 to 19 characters.
+        let by_command =
+            |f: &Found| name(f).zip(command).is_some_and(|(n, c)| n == c || (c.len() >= 15 && n.starts_with(c)));
+        if let Some(found) = self.found.iter_mut().find(by_path) {
+            found.executable = true;
+            return;
+        }
+        if let Some(found) = self.found.iter_mut().find(|f| by_command(f)) {
+            found.executable = true;
+            return;
+        }
+        let program = |f: &Found| !f.vdso && name(f).is_some_and(|n| !n.contains(".so"));
+        if self.found.iter().filter(|f| program(f)).count() == 1
+            && let Some(found) = self.found.iter_mut().find(|f| program(f))
+        {
+            found.executable = true;
         }
     }
 

@@ -1,6 +1,7 @@
 //! Address translation by the dumped machine's own page tables.
 
 pub mod aarch64;
+pub mod x86;
 pub mod x86_64;
 
 use crate::{Absent, PhysAddr};

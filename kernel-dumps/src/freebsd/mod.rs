@@ -15,16 +15,17 @@ mod rsa_key;
 mod textdump;
 mod window;
 
-use crate::machine::{Pages, Space, X86Tables};
+use crate::machine::{Pages, Space};
 use crate::source::ReadAt;
 pub use encrypted::{Cipher, KeyRecord};
 use evidence::{
-    Absent, Attribute, Event, Extent, Gaps, Identity, ImageHint, Machine, Mapping, Memory, Note, PhysAddr, Target,
-    Thread,
+    Absent, Addr, Attribute, Event, Extent, Gaps, Identity, ImageHint, Machine, Mapping, Memory, Note, PhysAddr,
+    Target, Thread,
 };
 pub use header::{Compression, DumpHeader, Magic};
 pub use info::Info;
 pub use open::{recognise, sibling_key};
+use root::Root;
 use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -67,7 +68,7 @@ pub struct FreeBsdDump {
     identity: Identity,
     pages: Arc<Pages>,
     kernel: Space,
-    root: Option<X86Tables>,
+    root: Option<Root>,
     cpus: u32,
     notes: Vec<Note>,
     attributes: Vec<Attribute>,
@@ -100,7 +101,7 @@ impl FreeBsdDump {
     /// The top-level page table of a full dump.
     #[must_use]
     pub fn root(&self) -> Option<PhysAddr> {
-        self.root.map(|r| r.root)
+        self.root.and_then(|r| r.place())
     }
 }
 
@@ -148,9 +149,12 @@ impl Machine for FreeBsdDump {
 
     fn space(&self, root: PhysAddr) -> Result<Box<dyn Memory + '_>, Absent> {
         // Only the processor's own tables can be walked from any root; minidumps leave programs' tables out.
-        let own = self.root.ok_or(Absent::Filtered)?;
-        let tables = X86Tables { root, ..own };
-        self.pages.entry(PhysAddr(root.0 & !0xfff))?;
-        Ok(Box::new(Space { pages: self.pages.clone(), tables: Ok(Arc::new(tables)), extents: Vec::new() }))
+        let tables = self.root.ok_or(Absent::Filtered)?.with_root(root, &self.pages)?;
+        Ok(Box::new(Space { pages: self.pages.clone(), tables: Ok(tables.tables()), extents: Vec::new() }))
+    }
+
+    fn physical(&self, at: Addr) -> Result<PhysAddr, Absent> {
+        let tables = self.kernel.tables.as_ref().map_err(|why| *why)?;
+        tables.translate(at, &self.pages).map(|there| there.physical)
     }
 }

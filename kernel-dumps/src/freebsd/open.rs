@@ -4,8 +4,9 @@ use super::device::{self, Found};
 use super::encrypted::KeyRecord;
 use super::header::{Compression, DumpHeader, Magic};
 use super::info::{self, Info};
+use super::root::Root;
 use super::window::{Reversed, Stream, Window};
-use super::{FreeBsdDump, Options, full, minidump, notes, root, textdump};
+use super::{FreeBsdDump, Options, full, minidump, notes, textdump};
 use crate::Error;
 use crate::machine::{Pages, Physical, Space};
 use crate::source::{FileSource, ReadAt, exact};
@@ -253,11 +254,9 @@ fn by_format(path: &Path, peeled: &mut Peeled) -> Result<FreeBsdDump, Error> {
         let (arch, truncated_at) = (dump.arch, dump.truncated_at);
         let mut opened = FreeBsdDump::of(Box::new(dump), arch);
         opened.gaps.truncated_at = truncated_at;
-        if arch == Arch::X86_64 {
-            opened.root = root::find(&opened.pages);
-        }
+        opened.root = Root::find(arch, &opened.pages);
         match opened.root {
-            Some(tables) => opened.kernel.tables = Ok(Arc::new(tables)),
+            Some(root) => opened.kernel.tables = Ok(root.tables()),
             None => {
                 let why = "the kernel's page tables were not found: only physical memory can be read";
                 peeled.doubts.push(Doubt::new("paging", why));

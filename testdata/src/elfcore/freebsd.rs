@@ -25,6 +25,8 @@ pub struct Truth {
 
 /// The pid of the program.
 pub const PID: u32 = 4711;
+/// Its parent.
+pub const PARENT: u32 = 812;
 
 pub(super) fn put(into: &mut [u8], at: usize, bytes: &[u8]) {
     into[at..at + bytes.len()].copy_from_slice(bytes);
@@ -149,9 +151,12 @@ pub fn core(machine: Machine, threads: u32) -> (CoreBuilder, Truth) {
             .note("FreeBSD", 17, &machine.lwp_info(lwp, signal, 0x28));
         truth.threads.push((lwp, title, pc));
     }
-    let mut processes = vec![0; 1088];
-    put(&mut processes, 0, &1088_u32.to_le_bytes());
-    put(&mut processes, 72, &PID.to_le_bytes());
+    // struct kinfo_proc: two ints, eight pointers, pid, parent's pid.
+    let (size, pid_at) = if machine.wide() { (1088_usize, 72) } else { (768, 40) };
+    let mut processes = vec![0; size];
+    put(&mut processes, 0, &(size as u32).to_le_bytes());
+    put(&mut processes, pid_at, &PID.to_le_bytes());
+    put(&mut processes, pid_at + 4, &PARENT.to_le_bytes());
     let path = "/usr/local/bin/server";
     let mut words = Vec::new();
     for n in [stack + 0x100, 2, stack + 0x140, 1] {
@@ -168,7 +173,7 @@ pub fn core(machine: Machine, threads: u32) -> (CoreBuilder, Truth) {
     let pointer = if machine.wide() { 8 } else { 4 };
     let maps = [mapping(text, text + 0x2000, 5, path), mapping(stack, stack + 0x3000, 3, "")].concat();
     core = core
-        .note("FreeBSD", 8, &sized(1088, &processes))
+        .note("FreeBSD", 8, &sized(size, &processes))
         .note("FreeBSD", 9, &sized(1392, &[file(-5, path), file(3, "/var/log/server.log")].concat()))
         .note("FreeBSD", 10, &sized(1160, &maps))
         .note("FreeBSD", 11, &sized(4, &[1, 0, 0, 0, 5, 0, 0, 0]))

@@ -3,7 +3,8 @@
 //! gcc describes structures whose members lie where the layout says, and call frame information of functions at the
 //! kernel's addresses; what it wrote goes into the kernel's file.
 
-use super::kernel::{FUNCTIONS, Layout, TEXT};
+use super::kernel::uma::{self, Kind};
+use super::kernel::{FUNCTIONS, Layout, Port, TEXT};
 use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Command;
@@ -78,7 +79,46 @@ fn structures(l: &Layout) -> String {
             ("unsigned long %", "size", l.kld_size, 8),
         ],
     );
+    for d in uma::structures(Port::Amd64, l) {
+        let mut members = Vec::new();
+        for (member, kind, offset) in &d.members {
+            let (declaration, bytes) = match kind {
+                Kind::Pointer => ("void *%".to_owned(), 8),
+                Kind::Number(2, true) => ("short %".into(), 2),
+                Kind::Number(2, false) => ("unsigned short %".into(), 2),
+                Kind::Number(8, _) => ("unsigned long %".into(), 8),
+                Kind::Number(..) => ("unsigned int %".into(), 4),
+                Kind::Words(count) => (format!("unsigned long %[{count}]"), count * 8),
+                Kind::Pointers => ("void *%[0]".into(), 0),
+                Kind::Inner("vm_page_links") => ("union vm_page_links %".into(), 0),
+                Kind::Inner(name) => (format!("struct {name} %"), 0),
+                Kind::Inners(name) => (format!("struct {name} %[0]"), 0),
+            };
+            members.push((declaration, *member, *offset, bytes));
+        }
+        allocator(&mut out, &d, &members);
+    }
     out
+}
+
+/// A structure of the allocator: members (declaration, name, offset, bytes), those of other structures with no bytes, as
+/// their size is known to the compiler alone.
+fn allocator(out: &mut String, d: &uma::Described, members: &[(String, &str, u64, u64)]) {
+    let (name, word) = (d.name, if d.union { "union" } else { "struct" });
+    let _ = writeln!(out, "{word} {name} {{");
+    let mut at = "0".to_owned();
+    for (declaration, member, offset, bytes) in members {
+        if !d.union {
+            let _ = writeln!(out, "  char before_{member}[{offset} - ({at})];");
+        }
+        let _ = writeln!(out, "  {};", declaration.replace('%', member));
+        let inner = declaration.strip_suffix(" %").filter(|d| d.starts_with("struct ") || d.starts_with("union "));
+        at = inner.map_or_else(|| format!("{offset} + {bytes}"), |t| format!("{offset} + sizeof({t})"));
+    }
+    if !d.union {
+        let _ = writeln!(out, "  char behind[{} - ({at})];", d.size);
+    }
+    let _ = writeln!(out, "}} __attribute__((packed)) a_{name};");
 }
 
 /// Functions that leave the frame pointer alone where `without` says how many bytes of stack they use, and keep a frame

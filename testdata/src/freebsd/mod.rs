@@ -41,6 +41,32 @@ impl Memory {
         number
     }
 
+    /// Four new physical pages in a row, the first one with a number that 4 divides: the first one's number.
+    pub fn large_page(&mut self) -> u64 {
+        let number = self.next.next_multiple_of(4);
+        self.next = number + 4;
+        self.pages.extend((number..number + 4).map(|n| (n, vec![0; PAGE as usize])));
+        number
+    }
+
+    /// The same virtual memory in pages of 16 KiB.
+    #[must_use]
+    pub fn grouped(&self) -> Self {
+        let mut groups: BTreeMap<u64, u64> = BTreeMap::new();
+        let mut out = Self { next: self.next.next_multiple_of(4), ..Self::default() };
+        for (number, physical) in &self.maps {
+            let first = *groups.entry(number / 4).or_insert_with(|| out.large_page());
+            let there = first + number % 4;
+            out.pages.insert(there, self.pages[physical].clone());
+            out.maps.insert(*number, there);
+        }
+        // What lies beside them in their group is mapped as well.
+        for (group, first) in groups {
+            out.maps.extend((0..4).map(|n| (group * 4 + n, first + n)));
+        }
+        out
+    }
+
     /// Writes to virtual addresses; pages that are not mapped yet are.
     pub fn write(&mut self, at: u64, bytes: &[u8]) {
         for (n, byte) in bytes.iter().enumerate() {
@@ -67,11 +93,23 @@ impl Memory {
         (0..size).rev().fold(0, |n, i| n << 8 | u64::from(byte(at + i)))
     }
 
+    /// Writes a number of 4 bytes to a physical address.
+    ///
+    /// # Panics
+    /// When there is no such page.
+    pub fn half_entry(&mut self, page: u64, index: u64, value: u64) {
+        let at = (index * 4) as usize;
+        let bytes = &mut self.pages.get_mut(&page).expect("a table's page exists")[at..at + 4];
+        bytes.copy_from_slice(&(value as u32).to_le_bytes());
+    }
+
     /// Writes a number of 8 bytes to a physical address.
     ///
     /// # Panics
     /// When there is no such page.
     pub fn entry(&mut self, page: u64, index: u64, value: u64) {
+        // Tables of 16 KiB go on in the pages behind.
+        let (page, index) = (page + index * 8 / PAGE, index % (PAGE / 8));
         let at = (index * 8) as usize;
         self.pages.get_mut(&page).expect("a table's page exists")[at..at + 8].copy_from_slice(&value.to_le_bytes());
     }

@@ -3,11 +3,11 @@
 use super::report::{Kind, Report};
 use crate::kernel::blame::Blame;
 use crate::kernel::facts::{self, Object};
-use crate::verdict::{Security, Verdict};
+use crate::verdict::Verdict;
 use snapshot_format::Snapshot;
 
 /// The class that a finding may have for what the memory says, where the log alone gives another.
-pub(crate) const CHANGED_BY_MEMORY: &str = "use-after-free";
+pub(crate) const CHANGED_BY_MEMORY: &str = facts::AFTER_FREE;
 
 /// `lkf_holder (thread 119, sleeping)`.
 fn who(snapshot: &Snapshot, id: u64) -> String {
@@ -70,21 +70,7 @@ pub(super) fn behind(
     verdict: Verdict,
     make: &impl Fn(&'static str, f64, String) -> Verdict,
 ) -> Verdict {
-    if !matches!(verdict.class(), "wild-jump" | "wild-pointer" | "non-canonical" | "exec-nonexec" | CHANGED_BY_MEMORY) {
-        return verdict;
-    }
-    let objects = facts::objects(snapshot, cause);
-    let Some((object, value)) = objects.iter().find_map(|o| Some((o, o.holds?))) else { return verdict };
-    let ground = format!("memory: {}", object.text);
-    if object.free != Some(true) || verdict.class() == CHANGED_BY_MEMORY {
-        return verdict.because(ground);
-    }
-    let what = if cause.ip == Some(value) { "a call or jump to" } else { "a pointer with the value" };
-    let text = format!("{what} {value:#x}, which was read from a freed object of cache {}", object.cache);
-    make(CHANGED_BY_MEMORY, 0.93, text)
-        .because(ground)
-        .but("the object may have been freed after it was read")
-        .security(Security::High, "freed memory was used as a pointer")
+    facts::after_free(&facts::objects(snapshot, cause), "cache", cause.ip, verdict, make)
 }
 
 /// The object that the allocator refused to free, when it is free: of several the one that most registers point to.

@@ -33,14 +33,18 @@ pub(super) fn read(parts: &Parts<'_>, reading: &mut Reading) {
         reading.identity.arguments = text(&b, name.saturating_add(17), 81).map(|a| Box::from(a.trim_end()));
         reading.identity.pid = u32_at(&b, pid, e).map(u64::from).filter(|p| *p != 0);
     }
-    if let Some(b) = body(kind::PROCSTAT_PROC)
-        && wide
-        && u32_at(&b, 0, e) == Some(1088)
-    {
-        // kinfo_proc of 64-bit systems: ki_pid at 72, ki_ppid at 76.
+    if let Some(b) = body(kind::PROCSTAT_PROC) {
+        // kinfo_proc (sys/sys/user.h): two ints and eight pointers, ki_pid, ki_ppid; 1088 bytes, 768 with 32 bits.
         let number = |at| u32_at(&b, at, e).map(u64::from);
-        reading.identity.pid = number(4 + 72).or(reading.identity.pid);
-        reading.identity.parent_pid = number(4 + 76);
+        let place = match (wide, number(0)) {
+            (true, Some(1088)) => Some((4 + 72, 4 + 76)),
+            (false, Some(768)) => Some((4 + 40, 4 + 44)),
+            _ => None,
+        };
+        if let Some((pid, parent)) = place {
+            reading.identity.pid = number(pid).or(reading.identity.pid);
+            reading.identity.parent_pid = number(parent);
+        }
     }
     if let Some(date) = body(kind::PROCSTAT_OSREL).and_then(|b| u32_at(&b, 4, e)) {
         // The release the program was built for, not the kernel's.

@@ -92,6 +92,11 @@ impl FreeBsd<'_> {
         self.fields.text_at(at, limit).ok().filter(|t| !t.is_empty())
     }
 
+    /// The size of a structure.
+    pub(super) fn layouts_size(&self, of: &str) -> Option<u64> {
+        self.fields.layouts.size_of(of).filter(|n| *n > 0)
+    }
+
     /// Where a member lies.
     pub(super) fn offset(&self, of: &str, path: &str) -> Option<u64> {
         self.fields.layouts.member(of, path).map(|m| m.offset)

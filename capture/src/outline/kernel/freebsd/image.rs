@@ -1,15 +1,18 @@
 //! The kernel's file: where it may be, and whether it belongs to the dump.
 
+use super::context::FreeBsd;
 use debuginfo::Locator;
 use debuginfo::elf::ElfFile;
 use debuginfo::images::{Image, Outcome, Verified};
-use evidence::{Addr, Doubt, Doubts, Memory, Svma, Target, ToUsize};
+use evidence::{Addr, Arch, Doubt, Doubts, Memory, Svma, Target, ToUsize};
 use std::path::{Path, PathBuf};
 
 /// Name of the kernel's image.
 pub(super) const NAME: &str = "kernel";
 /// Most bytes of the `version` string compared.
 const LIMIT_VERSION: usize = 512;
+/// Largest copy of the entry code: some pages.
+const LIMIT_TRAMPOLINE: u64 = 1 << 20;
 /// `SHF_ALLOC`.
 const ALLOC: u64 = 2;
 
@@ -137,5 +140,23 @@ pub(super) fn image(search: Search) -> Option<Image> {
         searched: search.searched,
         problem: search.problem,
         ..Image::at(NAME, Addr(start), end.saturating_sub(start))
+    })
+}
+
+/// i386's copy of the entry code (since 12), which all address spaces share: the kernel's code from `start_exceptions` to
+/// `end_exceptions`, `setidt_disp` bytes above where it was linked to (`sys/i386/i386/machdep.c`).
+pub(super) fn trampoline(kernel: &FreeBsd<'_>, path: &Path) -> Option<Image> {
+    if kernel.arch != Arch::X86 {
+        return None;
+    }
+    let (start, end) = (kernel.symbol("start_exceptions")?, kernel.symbol("end_exceptions")?);
+    let moved = u64::from(kernel.int("setidt_disp").filter(|n| *n != 0)?);
+    let size = end.offset_from(start).filter(|n| (1..=LIMIT_TRAMPOLINE).contains(n))?;
+    let base = start.0.checked_add(moved).filter(|at| *at <= u64::from(u32::MAX))?;
+    let file = ElfFile::open(path).ok()?;
+    Some(Image {
+        slide: moved,
+        file: Some((file, Verified::Given)),
+        ..Image::at("kernel (trampoline)", Addr(base), size)
     })
 }

@@ -101,7 +101,8 @@ fn time(stamp: &str) -> Option<u64> {
     seconds.parse::<u64>().ok()?.checked_mul(1_000_000_000)?.checked_add(micros.checked_mul(1000)?)
 }
 
-/// A fatal trap as `trap_fatal` of `sys/amd64/amd64/trap.c` prints it, the last one of the log.
+/// A fatal trap as `trap_fatal` of `sys/amd64/amd64/trap.c` prints it, or `data_abort` of `sys/arm64/arm64/trap.c`, the
+/// last one of the log.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Trap {
     pub number: Option<u64>,
@@ -110,10 +111,16 @@ pub(super) struct Trap {
     pub fetch: bool,
 }
 
+/// How arm64's report begins, maybe behind what was printed before on the same line.
+const ABORT: &str = "Fatal data abort:";
+
 /// Finds the last fatal trap.
 pub(super) fn trap(log: &[LogRecord]) -> Option<Trap> {
-    let start = log.iter().rposition(|r| r.text.starts_with("Fatal trap "))?;
+    let start = log.iter().rposition(|r| r.text.starts_with("Fatal trap ") || r.text.ends_with(ABORT))?;
     let first = &log.get(start)?.text;
+    if first.ends_with(ABORT) {
+        return abort(log.get(start..)?);
+    }
     let number =
         first.strip_prefix("Fatal trap ").and_then(|r| r.split(':').next()).and_then(|n| n.trim().parse().ok());
     let mut trap = Trap { number, ..Trap::default() };
@@ -136,9 +143,41 @@ pub(super) fn trap(log: &[LogRecord]) -> Option<Trap> {
     Some(trap)
 }
 
+/// arm64's: thirty registers, then `far: ADDRESS` and `esr: SYNDROME`, since 14 with names of functions behind them.
+fn abort(report: &[LogRecord]) -> Option<Trap> {
+    /// How many lines the report has at most.
+    const REPORT: usize = 48;
+    let value = |name: &str| {
+        let rest = report.iter().take(REPORT).find_map(|r| r.text.trim_start().strip_prefix(name))?;
+        let word = rest.split_whitespace().next()?;
+        u64::from_str_radix(word.strip_prefix("0x").unwrap_or(word), 16).ok()
+    };
+    let syndrome = value("esr:")?;
+    // EC: 0x20 and 0x21 are instruction aborts; ISS bit 6: WnR (Arm ARM, ESR_EL1).
+    let class = syndrome >> 26 & 0x3f;
+    let fetch = matches!(class, 0x20 | 0x21);
+    let write = (!fetch).then_some(syndrome & 0x40 != 0);
+    Some(Trap { number: Some(class), address: value("far:").map(Addr), write, fetch })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_abort_of_arm64() {
+        let log = lines(
+            "Starting devd.Fatal data abort:\n  x0:                0\n  x1: ffff00011063daa0 (crypto_dev + b3f34ec0)\n\
+             \x20 sp: ffff0000b550e560\nspsr:         a00002c5\n far:               28\n esr: 0x0000000096000046\n\
+             panic: vm_fault failed: ffff000000778000\n",
+        );
+        let expected = Trap { number: Some(0x25), address: Some(Addr(0x28)), write: Some(true), fetch: false };
+        assert_eq!(trap(&log), Some(expected));
+        let jump = lines("Fatal data abort:\n far:                0\n esr:         86000004\n");
+        let expected = Trap { number: Some(0x21), address: Some(Addr(0)), write: None, fetch: true };
+        assert_eq!(trap(&jump), Some(expected));
+        assert_eq!(trap(&jump[..2]), None);
+    }
 
     #[test]
     fn levels_and_times() {

@@ -11,6 +11,7 @@ mod modules;
 mod offsets;
 mod pcb;
 mod threads;
+mod uma;
 
 use super::{Given, Kernel};
 use context::{Described, FreeBsd};
@@ -74,9 +75,34 @@ pub(super) fn outline(given: Given<'_>) -> Option<Kernel> {
     };
     fill(&mut kernel, &freebsd);
     let mut images = modules::images(&freebsd, given.locator);
+    images.extend(search.file.as_ref().and_then(|path| image::trampoline(&freebsd, path)));
     images.extend(image::image(search));
     kernel.modules = Modules::of_images(images, &[], given.locator);
+    let found = items(&kernel, &freebsd);
+    kernel.attributes.extend(found);
     Some(kernel)
+}
+
+/// Most frames that are walked for what the trap interrupted: the panic's own code is some ten functions deep.
+const LIMIT_FRAMES: usize = 64;
+
+/// The items of the allocator that the panic was about.
+fn items(kernel: &Kernel, freebsd: &FreeBsd<'_>) -> Vec<Attribute> {
+    let Some(event) = kernel.event.as_ref().filter(|e| e.message.is_some()) else { return Vec::new() };
+    let passing = Doubts::new();
+    let info = DebugInfo::new(&kernel.modules, &passing);
+    let died = kernel.threads.iter().find(|t| Some(t.id) == event.thread);
+    let stack = died.map(|t| {
+        let limits = unwind::Limits { frames: LIMIT_FRAMES, ..unwind::Limits::default() };
+        unwind::unwind_freebsd_kernel(&t.registers, true, freebsd.memory(), &info, &limits)
+    });
+    let frames = stack.map_or_else(Vec::new, |s| s.frames);
+    let trapped = frames.windows(2).find_map(|pair| match pair {
+        [outer, inner] if outer.signal_frame => Some(&inner.registers),
+        _ => None,
+    });
+    let code = |at| kernel.modules.find(at).is_some();
+    uma::read(freebsd, &uma::suspects::Suspects::new(freebsd.arch, trapped, Some(event), code))
 }
 
 fn fill(kernel: &mut Kernel, freebsd: &FreeBsd<'_>) {

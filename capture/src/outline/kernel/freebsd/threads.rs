@@ -183,7 +183,10 @@ fn state(kernel: &FreeBsd<'_>, at: Addr, cpu: Option<u32>) -> Option<ThreadState
         }),
         _ => cpu.map(|_| "running"),
     };
-    let wait = value("td_wmesg").filter(|p| *p != 0).and_then(|p| kernel.text(Addr(p), LIMIT_WAIT));
+    let text = |p: Option<u64>| p.filter(|p| *p != 0).and_then(|p| kernel.text(Addr(p), LIMIT_WAIT));
+    // A thread that waits for a lock has the lock's name, which ps(1) marks in this way.
+    let lock = || text(value("td_lockname").filter(|_| word == Some("lock"))).map(|name| format!("*{name}"));
+    let wait = text(value("td_wmesg")).or_else(lock);
     if word.is_none() && wait.is_none() {
         return None;
     }

@@ -1,16 +1,21 @@
 //! Loadable modules: the kernel linker's files.
 //!
 //! `linker_files` is a list of `struct linker_file`; the kernel states where its members lie (`kld_off_*`), all but the
-//! size, which types say. The first file is the kernel itself.
+//! size, which types say. The first file is the kernel itself. Functions have their names from the kernel's own table of
+//! the module, which is in the dump, and lines from the module's file.
+
+mod file;
+mod symbols;
 
 use super::context::FreeBsd;
 use super::image::NAME;
 use debuginfo::Locator;
-use debuginfo::elf::ElfFile;
-use debuginfo::images::{Image, Outcome, Verified};
+use debuginfo::images::{Image, Outcome};
 use evidence::Addr;
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use symbols::Kept;
 
 /// Most modules: all that the base system has are 800.
 const LIMIT_MODULES: usize = 1 << 14;
@@ -19,6 +24,9 @@ const LIMIT_PATH: usize = 1024;
 /// Largest module: more than all of a kernel.
 const LIMIT_SIZE: u64 = 1 << 30;
 
+/// Most bytes of symbols and names of all modules: those of all that the base system has are some 20 MiB.
+const LIMIT_TABLES: u64 = 256 << 20;
+
 /// The modules, without the kernel.
 pub(super) fn images(kernel: &FreeBsd<'_>, locator: &Locator) -> Vec<Image> {
     let mut images = Vec::new();
@@ -26,6 +34,7 @@ pub(super) fn images(kernel: &FreeBsd<'_>, locator: &Locator) -> Vec<Image> {
         return images;
     };
     let mut seen = HashSet::new();
+    let left = Cell::new(LIMIT_TABLES);
     let mut next = kernel.pointer_at(head);
     while let Some(at) = next {
         if !seen.insert(at) || images.len() >= LIMIT_MODULES {
@@ -43,7 +52,7 @@ pub(super) fn images(kernel: &FreeBsd<'_>, locator: &Locator) -> Vec<Image> {
             && name.as_deref() != Some(NAME)
         {
             let size = kernel.value(at, "linker_file", "size").filter(|n| *n <= LIMIT_SIZE);
-            images.push(image(&path, address, size, locator));
+            images.push(image(kernel, at, &path, (address, size), locator, &left));
         }
         next = match kernel.fields.pointer_at(at.wrapping_add(link)) {
             Ok(next) => Some(next).filter(|n| n.0 != 0),
@@ -75,33 +84,32 @@ fn places(path: &str, locator: &Locator) -> Vec<PathBuf> {
     places
 }
 
-fn image(path: &str, address: Addr, size: Option<u64>, locator: &Locator) -> Image {
-    let mut image = Image::at(path, address, size.unwrap_or(0));
+fn image(
+    kernel: &FreeBsd<'_>,
+    at: Addr,
+    path: &str,
+    module: (Addr, Option<u64>),
+    locator: &Locator,
+    left: &Cell<u64>,
+) -> Image {
+    let (base, size) = module;
+    let kept = Kept::read(kernel, at, base, size, left);
+    let mut image = Image::at(path, base, size.unwrap_or(0));
+    let module = file::Module { base, size, kept: kept.as_ref() };
     for place in places(path, locator) {
-        let outcome = match ElfFile::open(&place) {
-            Err(_) if !place.exists() => Outcome::Missing,
-            Err(e) => Outcome::Unusable(e.to_string()),
-            // Modules of amd64 are relocatable objects: their addresses are made when they are loaded.
-            Ok(file) if file.span().is_empty() => {
-                Outcome::Unusable("a relocatable object, whose addresses only the kernel's linker knew".into())
-            }
-            Ok(file) => {
-                let span = file.span();
-                let own = span.end.saturating_sub(span.start & !0xfff);
-                if size.is_none_or(|s| own <= s.next_multiple_of(4096)) {
-                    image.size = size.unwrap_or(own);
-                    image.slide = address.0.wrapping_sub(span.start & !0xfff);
-                    image.file = Some((file, Verified::Given));
-                    Outcome::Used
-                } else {
-                    Outcome::Mismatch { expected: None, found: format!("a module of {own:#x} bytes") }
-                }
-            }
-        };
-        image.searched.push((place, outcome.clone()));
-        if outcome == Outcome::Used {
+        let outcome = file::take(kernel, &module, &place, &mut image);
+        let used = outcome == Outcome::Used;
+        image.searched.push((place, outcome));
+        if used {
             break;
         }
+    }
+    image.symbols = kept.as_ref().and_then(|k| k.stated(image.slide));
+    // Without types nothing says how large it is: at least as far as its functions go.
+    if image.size == 0
+        && let Some(end) = kept.as_ref().and_then(Kept::end)
+    {
+        image.size = end.saturating_sub(base.0);
     }
     image
 }

@@ -1,11 +1,12 @@
-//! Where a full dump's page tables are, without any symbols.
+//! amd64's page tables in a full dump.
 //!
 //! The kernel of amd64 maps its tables into themselves: entry 256 of the top-level table points at that very table
 //! (`PML4PML4I`, `PML5PML5I` in `sys/amd64/include/vmparam.h`). Every process's table has its own such entry and shares
 //! the kernel's half, so the first one found will do. That it is one is proven by the kernel's text, which all versions
 //! link 2 MiB above `KERNBASE`.
 
-use crate::machine::{Pages, Translate, X86Tables};
+use super::is_elf_at;
+use crate::machine::{Pages, X86Tables};
 use crate::paging::x86_64::Rules;
 use evidence::bytes::{Endian, u64_at};
 use evidence::{Addr, PhysAddr};
@@ -38,7 +39,7 @@ pub(super) fn find(pages: &Pages) -> Option<X86Tables> {
         tried = tried.saturating_add(1);
         for levels in [4, 5] {
             let tables = X86Tables { root: PhysAddr(root), levels, rules: Rules::default() };
-            if is_kernel_text(&tables, pages) {
+            if is_elf_at(&tables, TEXT, pages) {
                 return Some(tables);
             }
             if plausible.is_none() && maps_something(root, levels, pages) {
@@ -47,13 +48,6 @@ pub(super) fn find(pages: &Pages) -> Option<X86Tables> {
         }
     }
     plausible
-}
-
-/// Whether the kernel's ELF header lies where it must.
-fn is_kernel_text(tables: &X86Tables, pages: &Pages) -> bool {
-    let mut magic = [0; 4];
-    let read = tables.translate(TEXT, pages).map(|there| pages.read(there.physical, &mut magic));
-    matches!(read, Ok((4, None))) && &magic == b"\x7fELF"
 }
 
 /// Whether there is a directory for the gigabyte at `KERNBASE`, and something in it. For dumps whose first text page is
@@ -71,57 +65,24 @@ fn maps_something(root: u64, levels: u8, pages: &Pages) -> bool {
     (0..512_u64).any(|n| pages.entry(PhysAddr(table.wrapping_add(n.wrapping_mul(8)))).is_ok_and(|e| e & 1 == 1))
 }
 
-/// Bytes of a table.
-#[cfg(test)]
-const TABLE: u64 = 4096;
-
 #[cfg(test)]
 mod tests {
+    use super::super::testing::memory;
     use super::*;
-    use crate::machine::Physical;
-    use evidence::{Absent, ToU64, ToUsize};
-
-    struct Memory(Vec<u8>);
-
-    impl Physical for Memory {
-        fn page_size(&self) -> u64 {
-            TABLE
-        }
-        fn page(&self, number: u64) -> Result<Vec<u8>, Absent> {
-            let at = (number * TABLE).to_usize();
-            self.0.get(at..at + TABLE.to_usize()).map(<[u8]>::to_vec).ok_or(Absent::Unmapped)
-        }
-        fn runs(&self) -> Vec<std::ops::Range<u64>> {
-            std::iter::once(0..self.0.len().to_u64() / TABLE).collect()
-        }
-    }
-
-    /// Memory with tables for the kernel's text, of 4 or 5 levels, and a page before that only looks like a table.
-    fn memory(levels: u64) -> Pages {
-        let mut bytes = vec![0_u8; 16 * 4096];
-        let mut set = |page: u64, index: u64, value: u64| {
-            let at = (page * 4096 + index * 8).to_usize();
-            bytes[at..at + 8].copy_from_slice(&value.to_le_bytes());
-        };
-        set(1, 256, 0x1003);
-        set(3, 256, 0x3003);
-        if levels == 5 {
-            set(3, 511, 0x4003);
-        }
-        set(if levels == 5 { 4 } else { 3 }, 511, 0x5003);
-        set(5, 510, 0x6003);
-        set(6, 1, 0x7003);
-        set(7, 0, 0x8003);
-        bytes[8 * 4096..8 * 4096 + 4].copy_from_slice(b"\x7fELF");
-        Pages::new(Box::new(Memory(bytes)))
-    }
 
     #[test]
     fn four_and_five_levels() {
         for levels in [4, 5] {
-            let tables = find(&memory(levels)).unwrap();
-            assert_eq!((tables.root, u64::from(tables.levels)), (PhysAddr(0x3000), levels));
+            // Page 1 only looks like one.
+            let mut numbers = vec![(0x1000 + 256 * 8, 8, 0x1003), (0x3000 + 256 * 8, 8, 0x3003)];
+            if levels == 5 {
+                numbers.push((0x3000 + 511 * 8, 8, 0x4003));
+            }
+            numbers.push((if levels == 5 { 0x4000 } else { 0x3000 } + 511 * 8, 8, 0x5003));
+            numbers.extend([(0x5000 + 510 * 8, 8, 0x6003), (0x6000 + 8, 8, 0x7003), (0x7000, 8, 0x8003)]);
+            let tables = find(&memory(16, &numbers, 0x8000)).unwrap();
+            assert_eq!((tables.root, tables.levels), (PhysAddr(0x3000), levels));
         }
-        assert!(find(&Pages::new(Box::new(Memory(vec![0; 8192])))).is_none());
+        assert!(find(&memory(2, &[], 0)).is_none());
     }
 }
