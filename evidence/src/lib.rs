@@ -48,6 +48,6 @@ pub use memory::{Extent, Memory, Read, ReadError};
 pub use paged::Paged;
 pub use redacted::Redacted;
 pub use registers::{Register, Registers, Vectors, register_name, register_number};
-pub use target::{Attribute, Gaps, Machine, Note, OpenFile, Target};
+pub use target::{Attribute, Gaps, ImageSymbols, Machine, Note, OpenFile, Target};
 pub use thread::{Context, Thread, ThreadId, ThreadState};
 pub use x87::X87;

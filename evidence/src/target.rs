@@ -40,6 +40,17 @@ pub struct OpenFile {
     pub position: Option<u64>,
 }
 
+/// The symbol table of an image that the source itself carries, as it stands in the image's file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageSymbols {
+    /// Where the image begins.
+    pub base: Addr,
+    /// The entries (`Elf64_Sym`, or `Elf32_Sym` of a 32-bit image), in the source's byte order.
+    pub symbols: Box<[u8]>,
+    /// Their names.
+    pub strings: Box<[u8]>,
+}
+
 /// What was known to be missing or doubtful when the source was opened.
 #[derive(Clone, Debug, Default)]
 pub struct Gaps {
@@ -63,6 +74,10 @@ pub trait Target: Send + Sync {
     fn mappings(&self) -> &[Mapping];
     /// Images the source itself names.
     fn images(&self) -> &[ImageHint];
+    /// Symbol tables that the source itself carries for its images (cores of illumos).
+    fn image_symbols(&self) -> &[ImageSymbols] {
+        &[]
+    }
     /// How symbol stores file the images, where the source says it (minidumps).
     fn module_ids(&self) -> &[ModuleId] {
         &[]

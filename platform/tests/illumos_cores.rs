@@ -84,6 +84,8 @@ fn cores_of_both_widths() {
             assert_eq!(core.memory().read(Addr(*at), &mut read), (read.len(), None));
             assert!(read == *expected);
         }
+        let content = core.attributes().iter().find(|a| &*a.key == "core.content").map(|a| &*a.value);
+        assert_eq!(content, Some("stack heap text data rodata anon shm ism dism ctf"));
         assert_eq!(&*core.open_files()[0].target, "/var/log/server.log");
     }
 }

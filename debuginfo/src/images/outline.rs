@@ -8,6 +8,7 @@ use super::verify::{Evidence, fits_layout, verify};
 use crate::dwarf::SplitFiles;
 use crate::elf::ElfFile;
 use crate::locate::Wanted;
+use crate::symbols::SymbolTable;
 use crate::{BuildId, Locator};
 use evidence::bytes::Endian;
 use evidence::{Addr, Doubt, Doubts, Mapping, Memory, Target, ToUsize};
@@ -81,7 +82,15 @@ pub(super) fn outline(target: &dyn Target, memory: &dyn Memory, locator: &Locato
     finder.follow_link_map();
     let Finder { found, .. } = &mut finder;
     let found = std::mem::take(found);
-    found.into_iter().filter_map(|f| finder.open(f)).collect()
+    let mut modules: Vec<Module> = found.into_iter().filter_map(|f| finder.open(f)).collect();
+    for carried in target.image_symbols() {
+        if let Some(module) = modules.iter_mut().find(|m| m.base == carried.base && m.stated.is_none()) {
+            let endian = Endian::from_big(identity.big_endian);
+            let table = SymbolTable::carried(carried, identity.arch.pointer_size() == 8, endian, module);
+            module.stated = Some(table);
+        }
+    }
+    modules
 }
 
 impl Finder<'_> {

@@ -1,8 +1,9 @@
 //! Symbols that no file holds: read out of a kernel's memory, or stated by the source.
 
 use super::table::{Entry, Table};
-use crate::images::SymbolKind;
-use evidence::ToUsize;
+use crate::images::{Module, SymbolKind};
+use evidence::bytes::{Endian, u8_at, u16_at, u32_at, u64_at};
+use evidence::{ImageSymbols, ToUsize};
 use std::ops::Range;
 
 /// Most symbols kept of one image: a kernel with everything built in has about 300,000.
@@ -51,6 +52,30 @@ impl SymbolTable {
     #[must_use]
     pub const fn new(kind: SymbolKind, code: Range<u64>) -> Self {
         Self { names: Vec::new(), rows: Vec::new(), code, kind, dropped: 0 }
+    }
+
+    /// The table that a source carries for an image: as in the image's file (`Elf64_Sym`, `Elf32_Sym`).
+    pub(crate) fn carried(carried: &ImageSymbols, wide: bool, e: Endian, module: &Module) -> Self {
+        let start = module.to_svma(module.base).0;
+        let mut table = Self::new(SymbolKind::Symtab, start..start.saturating_add(module.size));
+        for raw in carried.symbols.chunks_exact(if wide { 24 } else { 16 }) {
+            let word = |at| u32_at(raw, at, e).map(u64::from);
+            let fields = if wide {
+                u64_at(raw, 8, e).zip(u64_at(raw, 16, e)).zip(u8_at(raw, 4)).zip(u16_at(raw, 6, e))
+            } else {
+                word(4).zip(word(8)).zip(u8_at(raw, 12)).zip(u16_at(raw, 14, e))
+            };
+            let (Some((((value, size), info), section)), Some(name)) = (fields, word(0)) else { continue };
+            let name = carried.strings.get(name.to_usize()..).unwrap_or_default();
+            let name = name.split(|b| *b == 0).next().and_then(|n| std::str::from_utf8(n).ok()).unwrap_or_default();
+            // STT_OBJECT and STT_FUNC that are defined.
+            let (kind, binding) = (info & 0xf, info >> 4);
+            if section != 0 && matches!(kind, 1 | 2) && !name.is_empty() {
+                let size = Some(size).filter(|n| *n > 0);
+                table.push(&Stated { name, start: value, size, function: kind == 2, global: binding != 0 });
+            }
+        }
+        table.finish()
     }
 
     /// Adds a symbol. Names are cut off at 64 KiB.

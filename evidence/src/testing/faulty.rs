@@ -1,8 +1,8 @@
 //! Failures that can be switched on: the n-th read fails, or every read from the n-th on.
 
 use crate::{
-    Absent, Addr, Attribute, Event, Extent, Gaps, Identity, ImageHint, Machine, Mapping, Memory, ModuleId, Note,
-    OpenFile, Target, Thread,
+    Absent, Addr, Attribute, Event, Extent, Gaps, Identity, ImageHint, ImageSymbols, Machine, Mapping, Memory,
+    ModuleId, Note, OpenFile, Target, Thread,
 };
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -84,6 +84,9 @@ impl Target for FaultyTarget<'_> {
     }
     fn images(&self) -> &[ImageHint] {
         self.inner.images()
+    }
+    fn image_symbols(&self) -> &[ImageSymbols] {
+        self.inner.image_symbols()
     }
     fn module_ids(&self) -> &[ModuleId] {
         self.inner.module_ids()

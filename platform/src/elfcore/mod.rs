@@ -22,8 +22,8 @@ pub use crate::input::Options;
 use crate::input::{Input, Kind, Source};
 use evidence::bytes::Endian;
 use evidence::{
-    Attribute, Doubt, Doubts, Event, Gaps, Identity, ImageHint, Mapping, Memory, Note, OpenFile, Origin, Os, Target,
-    Thread, ThreadId, ToU64, ToUsize,
+    Attribute, Doubt, Doubts, Event, Gaps, Identity, ImageHint, ImageSymbols, Mapping, Memory, Note, OpenFile, Origin,
+    Os, Target, Thread, ThreadId, ToU64, ToUsize,
 };
 use headers::Headers;
 use mappings::FileRange;
@@ -51,6 +51,7 @@ pub struct Core {
     notes: Vec<Note>,
     attributes: Vec<Attribute>,
     open_files: Vec<OpenFile>,
+    symbols: Vec<ImageSymbols>,
     gaps: Gaps,
 }
 
@@ -100,6 +101,7 @@ struct Reading {
     attributes: Vec<Attribute>,
     open_files: Vec<OpenFile>,
     files: Vec<FileRange>,
+    symbols: Vec<ImageSymbols>,
     outside: Outside,
 }
 
@@ -113,6 +115,7 @@ impl Reading {
             attributes: Vec::new(),
             open_files: Vec::new(),
             files: Vec::new(),
+            symbols: Vec::new(),
             outside: Outside::Unmapped,
         }
     }
@@ -222,6 +225,7 @@ impl Core {
             notes: reading.notes,
             attributes: reading.attributes,
             open_files: reading.open_files,
+            symbols: reading.symbols,
             gaps: Gaps { truncated_at, filtered_bytes: sums.filtered, doubts: Vec::new() },
         };
         core.gaps.doubts = doubts.into_sorted();
@@ -251,6 +255,9 @@ impl Target for Core {
     }
     fn images(&self) -> &[ImageHint] {
         &self.images
+    }
+    fn image_symbols(&self) -> &[ImageSymbols] {
+        &self.symbols
     }
     fn event(&self) -> Option<&Event> {
         self.event.as_ref()

@@ -112,6 +112,7 @@ pub fn core(wide: bool, lwps: u32) -> (CoreBuilder, Truth) {
         .note("CORE", 5, b"i86pc\0")
         .note("CORE", 6, &auxv)
         .note("CORE", 15, &name)
+        .note("CORE", 20, &0x0ff3_u64.to_le_bytes())
         .note("CORE", 21, b"global\0")
         .note("CORE", 22, &file);
     for lwp in 1..=lwps {

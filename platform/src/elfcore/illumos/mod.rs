@@ -4,6 +4,7 @@
 //! Layouts: sys/procfs.h.
 
 mod process;
+mod sections;
 pub(crate) mod threads;
 
 use super::notes::NoteRef;
@@ -23,6 +24,7 @@ mod kind {
     pub const UTSNAME: u32 = 15;
     pub const LWPSTATUS: u32 = 16;
     pub const LWPSINFO: u32 = 17;
+    pub const CONTENT: u32 = 20;
     pub const ZONENAME: u32 = 21;
     pub const FDINFO: u32 = 22;
     pub const LWPNAME: u32 = 25;
@@ -30,8 +32,16 @@ mod kind {
 }
 
 /// Told in another form.
-const DECODED: [u32; 7] =
-    [kind::PSTATUS, kind::PSINFO, kind::LWPSTATUS, kind::LWPSINFO, kind::LWPNAME, kind::FDINFO, kind::UTSNAME];
+const DECODED: [u32; 8] = [
+    kind::PSTATUS,
+    kind::PSINFO,
+    kind::LWPSTATUS,
+    kind::LWPSINFO,
+    kind::LWPNAME,
+    kind::FDINFO,
+    kind::UTSNAME,
+    kind::CONTENT,
+];
 
 /// Reads the notes.
 pub(super) fn read(parts: &Parts<'_>) -> Reading {
@@ -53,6 +63,7 @@ pub(super) fn read(parts: &Parts<'_>) -> Reading {
     }
     threads::read(parts, arch, &mut notes, &mut reading);
     process::read(parts, &notes, &mut reading);
+    reading.symbols = sections::read(parts);
     keep_notes(parts, notes.into_iter().filter(|(n, _)| !DECODED.contains(&n.kind)), &mut reading);
     reading
 }

@@ -14,6 +14,9 @@ const LIMIT_FILES: usize = 65_536;
 const AT_SUN_EXECNAME: u64 = 2014;
 /// The longest path.
 const LIMIT_PATH: usize = 4096;
+/// What a core may hold, by the bits of `core_content_t` (sys/corectl.h).
+const CONTENTS: [&str; 13] =
+    ["stack", "heap", "shfile", "shanon", "text", "data", "rodata", "anon", "shm", "ism", "dism", "ctf", "symtab"];
 /// Bytes of the largest of these notes: `UPANIC` has 1032, `utsname` 1285.
 const LIMIT_BODY: usize = 16 << 10;
 
@@ -31,7 +34,8 @@ pub(super) fn read(parts: &Parts<'_>, notes: &[(&NoteRef, Option<ThreadId>)], re
         identity.parent_pid = number(&b, 12);
         identity.command = text(&b, name_at, 16).map(String::into_boxed_str);
         identity.arguments = text(&b, name_at.saturating_add(16), 80).map(|a| Box::from(a.trim_end()));
-        for (key, at) in [("process.uid", 24_usize), ("process.euid", 28)] {
+        let ids = [("process.uid", 24_usize), ("process.euid", 28), ("process.gid", 32), ("process.egid", 36)];
+        for (key, at) in ids {
             reading.attributes.extend(number(&b, at).map(|n| attribute(key, None, n.to_string())));
         }
     }
@@ -58,6 +62,15 @@ pub(super) fn read(parts: &Parts<'_>, notes: &[(&NoteRef, Option<ThreadId>)], re
     for (key, note) in [("process.zone", kind::ZONENAME), ("process.platform", kind::PLATFORM)] {
         let value = body(note).and_then(|b| c_str_at(&b, 0)).filter(|t| !t.is_empty());
         reading.attributes.extend(value.map(|v| attribute(key, None, v)));
+    }
+    // What coreadm had the kernel write; the rest is left out.
+    if let Some(content) = body(kind::CONTENT).and_then(|b| u64_at(&b, 0, e)) {
+        let named = CONTENTS
+            .iter()
+            .enumerate()
+            .filter(|(n, _)| u32::try_from(*n).is_ok_and(|n| content.checked_shr(n).unwrap_or(0) & 1 != 0))
+            .map(|(_, name)| *name);
+        reading.attributes.push(attribute("core.content", None, named.collect::<Vec<_>>().join(" ")));
     }
     if let Some(b) = body(kind::UPANIC)
         // prupanic_t: version, flags (bit 0: the message is valid), the message.
