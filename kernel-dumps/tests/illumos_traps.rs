@@ -102,6 +102,27 @@ fn single_pages_behind_a_gap_are_never_taken_for_others() {
     }
 }
 
+/// A header that states more data than there are, in a dump that says it is whole and lacks a range: single pages are
+/// placed where they fill the dump up only.
+#[test]
+fn single_pages_are_not_placed_by_a_wrong_length() {
+    for compression in STREAMED {
+        for n in 0..10_usize {
+            let truth = Dump { absent: vec![n], ..ranges(compression, 4) };
+            let mut bytes = truth.vmdump();
+            // data_csize of the data header, which follows the terminal header.
+            let at = (bytes.len() - 1) / 65_536 * 65_536 + 1912 + 8;
+            let stated = u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
+            bytes[at..at + 8].copy_from_slice(&(stated + 8192).to_le_bytes());
+            let what = format!("{compression:?}: without range {n}, too much data stated");
+            let dump = opened(bytes);
+            let gone: Vec<u64> = (n as u64 * 4..(n as u64 + 1) * 4).collect();
+            let tail: Vec<u64> = (40..44).filter(|_| n == 9).collect();
+            assert_eq!(lost(&dump, &truth, &what), [gone, tail].concat(), "{what}");
+        }
+    }
+}
+
 /// As far as lzjb goes; what a stream of bzip2 holds is one text.
 #[test]
 fn ranges_of_a_stream_may_come_in_any_order() {

@@ -149,10 +149,14 @@ impl Streamed {
             // Behind the last page of the streams, if none of their headers is missing.
             let start = self.runs.first().filter(|r| !r.resumed).and_then(Run::start);
             let whole = start.is_some_and(|at| self.gaps.iter().all(|g| g.range.start >= at || g.accounted()));
-            // A partial dump lacks ranges, and the last one of all may be among them, unless the pages fill it up.
+            // A partial dump lacks ranges, and the last one of all may be among them, unless the pages fill it up. Zeros
+            // where more data should come are an end mark that comes early, and a part may be missing before it, or they
+            // are what is left of more pages.
             let pages = self.runs.iter().fold(0_u64, |sum, r| sum.saturating_add(r.pages));
+            let zeros = self.gaps.last().is_some_and(|g| g.word == 0 && g.range.start.saturating_add(4) <= section.end);
             let end = whole.then(|| self.pieces_end());
-            end.filter(|end| section.complete || end.checked_add(pages) == Some(section.total))
+            let complete = section.complete && (self.ended || !zeros);
+            end.filter(|end| complete || end.checked_add(pages) == Some(section.total))
         };
         let lost = section.total.checked_sub(self.runs.iter().fold(0, |sum: u64, r| sum.saturating_add(r.pages)));
         let resumed = self.runs.iter().filter(|r| r.resumed).count();
