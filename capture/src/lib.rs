@@ -28,6 +28,7 @@ mod parallel;
 mod plan;
 mod redact;
 mod resolve;
+mod saved_arguments;
 mod stacks;
 mod values;
 pub mod variables;

@@ -3,6 +3,7 @@
 use crate::parallel::for_each_parallel;
 use crate::plan::Plan;
 use crate::resolve::Resolved;
+use crate::saved_arguments;
 use crate::variables::{Collector, FrameContext, Variable};
 use crate::walk::Walked;
 use debuginfo::DebugInfo;
@@ -134,6 +135,11 @@ fn thread(
                     flatten(variable, Some(w.thread.id.0), Some(frame), None, names, rows);
                 }
             }
+        }
+        // Where types are not known by the function, its prologue may have kept its arguments.
+        let described = rows.last().is_some_and(|r| r.frame == Some(row) && r.thread == Some(w.thread.id.0));
+        if let Some((_, list)) = w.saved.iter().find(|(n, _)| *n == index && !described) {
+            rows.extend(saved_arguments::rows(list, w.thread.id.0, row, &|text| names.share(text)));
         }
         row = row.saturating_add(u32::try_from(sources.len().max(1)).unwrap_or(u32::MAX));
     }

@@ -2,6 +2,7 @@
 
 use crate::parallel::for_each_parallel;
 use crate::plan::{Chosen, Plan};
+use crate::saved_arguments;
 use debuginfo::DebugInfo;
 use evidence::{Context, Memory, Os, Registers, Target, Thread};
 use unwind::{Frame, Stack, unwind, unwind_freebsd_kernel, unwind_switched};
@@ -11,6 +12,8 @@ pub(crate) struct Walked<'t> {
     pub(crate) thread: &'t Thread,
     pub(crate) faulting: bool,
     pub(crate) stack: Stack,
+    /// Arguments that functions saved when they were entered.
+    pub(crate) saved: Vec<saved_arguments::Saved>,
 }
 
 pub(crate) fn walk<'t>(
@@ -23,6 +26,7 @@ pub(crate) fn walk<'t>(
     let limits = unwind::Limits { frames: plan.frames, address_mask: target.identity().address_mask };
     // What Linux leaves of a task that it switched out is where a call will return to.
     let switches = target.identity().os == Os::Linux;
+    let saves = target.identity().os == Os::Illumos && target.machine().is_some() && plan.variables;
     let freebsd_kernel = target.identity().os == Os::FreeBsd && target.machine().is_some();
     for_each_parallel(chosen, plan.workers, |c| {
         let mut stack = if c.thread.registers.known() == 0 {
@@ -35,11 +39,12 @@ pub(crate) fn walk<'t>(
             let unwind = if switches && c.thread.context == Context::Task { unwind_switched } else { unwind };
             unwind(&c.thread.registers, memory, info, &limits)
         };
+        let saved = if saves { saved_arguments::of(&stack, memory, info) } else { Vec::new() };
         if !c.faulting {
             forget(&mut stack, plan.variables.then_some(info));
         }
         stack.frames.shrink_to_fit();
-        Walked { thread: c.thread, faulting: c.faulting, stack }
+        Walked { thread: c.thread, faulting: c.faulting, stack, saved }
     })
 }
 

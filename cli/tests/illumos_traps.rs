@@ -73,7 +73,7 @@ fn circles_in_the_lists_of_a_running_system() {
     for layout in LAYOUTS {
         let circles = |k: &mut Image, t: &Truth| {
             let (threads, processes) = &t.places;
-            k.set(threads[4], "_kthread", &[("t_next", threads[2])]);
+            k.set(threads[8], "_kthread", &[("t_next", threads[2])]);
             // The list of processes goes from the last made to the first.
             k.set(processes[0], "proc", &[("p_next", processes[2])]);
         };

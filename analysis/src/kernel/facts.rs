@@ -1,5 +1,5 @@
 //! What the outline of a kernel read out of its memory, read back out of the snapshot's attributes: `kernel.lock`,
-//! `kernel.deadlock`, `kernel.slab`, `kernel.rcu`.
+//! `kernel.deadlock`, `kernel.slab`, `kernel.kmem_error`, `kernel.rcu`.
 
 use super::linux::Report;
 use super::text::{after, hex_at, number_at};
@@ -30,7 +30,9 @@ pub(crate) fn locks(snapshot: &Snapshot) -> impl Iterator<Item = Lock<'_>> {
     rows(snapshot, "kernel.lock").filter_map(|text| {
         let (what, rest) = text.split_once(": held by ")?;
         let (held, waiters) = rest.split_once("; waited for by ")?;
-        let waiters = waiters.split(", ").filter_map(|n| n.parse().ok()).collect();
+        // Which of them would write stands behind all of them.
+        let waiters =
+            waiters.split(';').next().unwrap_or_default().split(", ").filter_map(|n| n.parse().ok()).collect();
         Some(Lock { text, what, holder: held.strip_prefix("thread ").and_then(number_at), waiters })
     })
 }
@@ -94,9 +96,14 @@ pub(crate) fn after_free(
         .security(Security::High, "freed memory was used as a pointer")
 }
 
-/// All objects of a kernel whose memory was read for one panic (FreeBSD's).
+/// All objects of a kernel whose memory was read for one panic (FreeBSD's, illumos').
 pub(crate) fn all_objects(snapshot: &Snapshot) -> Vec<Object<'_>> {
     rows(snapshot, "kernel.slab").filter_map(object).collect()
+}
+
+/// What an allocator reported of itself before the panic.
+pub(crate) fn kmem_error(snapshot: &Snapshot) -> Option<&str> {
+    rows(snapshot, "kernel.kmem_error").next()
 }
 
 /// The objects that the registers of a report point to; those that another oops was about are left out.
@@ -152,17 +159,17 @@ mod tests {
     fn rows_are_read_back() {
         let s = snapshot(&[
             ("kernel.lock", "mutex 0xffffffffc0210020 (demo [m]): held by thread 119; waited for by 118, 120"),
-            ("kernel.lock", "rwsem 0xffff888000000000: held by 2 readers; waited for by 7"),
+            ("kernel.lock", "rwlock 0xffff888000000000: held by 2 readers; waited for by 7, 8; to write: 7"),
             ("kernel.lock", "nonsense"),
             ("kernel.deadlock", "threads 11, 12 wait for each other"),
             ("kernel.rcu", "rcu_preempt: no grace period is under way"),
             ("kernel.rcu", "rcu_preempt: grace period 5 for 5.100 s waits for CPU 1, which runs thread 9 (sh)"),
         ]);
         let locks: Vec<_> = locks(&s).collect();
-        let [mutex, rwsem] = locks.as_slice() else { panic!("{} locks", locks.len()) };
+        let [mutex, rwlock] = locks.as_slice() else { panic!("{} locks", locks.len()) };
         assert_eq!((mutex.what, mutex.holder), ("mutex 0xffffffffc0210020 (demo [m])", Some(119)));
         assert_eq!(mutex.waiters, [118, 120]);
-        assert_eq!((rwsem.holder, rwsem.waiters.as_slice()), (None, &[7][..]));
+        assert_eq!((rwlock.holder, rwlock.waiters.as_slice()), (None, &[7, 8][..]));
         assert_eq!(circles(&s).map(|(ids, _)| ids).collect::<Vec<_>>(), [[11, 12]]);
         assert_eq!(stalls(&s).count(), 1);
     }

@@ -8,6 +8,7 @@
 
 mod blame;
 mod facts;
+mod heap;
 mod helpers;
 mod linux;
 mod prefix;
@@ -17,6 +18,7 @@ mod unix;
 mod verdict;
 
 use self::helpers::Excused;
+use self::linux::CHANGED_BY_MEMORY;
 use crate::fold::fold;
 use crate::names::normalise;
 use crate::verdict::Verdict;
@@ -34,7 +36,7 @@ pub(crate) fn is_kernel(snapshot: &Snapshot) -> bool {
 pub(crate) fn judge(snapshot: &Snapshot) -> Vec<Verdict> {
     let lines = text::lines(snapshot);
     let mut verdicts = match snapshot.identity.os.as_str() {
-        "freebsd" | "illumos" => unix::judge(snapshot, &lines),
+        "freebsd" | "illumos" => unix::judge(snapshot, &lines, true),
         _ => {
             let mut reports = linux::reports(&lines);
             complete(snapshot, &mut reports);
@@ -67,11 +69,17 @@ fn complete(snapshot: &Snapshot, reports: &mut Vec<linux::Report>) {
 
 /// The class that a kernel's log alone gives, where its memory may have changed it.
 pub(crate) fn logged_class(snapshot: &Snapshot, class: &str) -> Option<String> {
-    let linux = !matches!(snapshot.identity.os.as_str(), "freebsd" | "illumos");
-    if !is_kernel(snapshot) || !linux || class != linux::CHANGED_BY_MEMORY {
+    if !is_kernel(snapshot) {
         return None;
     }
-    let mut reports = linux::reports(&text::lines(snapshot));
+    let lines = text::lines(snapshot);
+    if matches!(snapshot.identity.os.as_str(), "freebsd" | "illumos") {
+        return unix::judge(snapshot, &lines, false).first().map(|v| v.class().to_owned());
+    }
+    if class != CHANGED_BY_MEMORY {
+        return None;
+    }
+    let mut reports = linux::reports(&lines);
     complete(snapshot, &mut reports);
     linux::logged_class(snapshot, &reports)
 }

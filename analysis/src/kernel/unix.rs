@@ -3,6 +3,7 @@
 
 use super::blame::{Blame, by_frames};
 use super::facts;
+use super::heap;
 use super::helpers::Excused;
 use super::text::{after, hex_at, number_at};
 use super::verdict::{Draft, draft};
@@ -26,7 +27,7 @@ struct Trap {
 }
 
 /// What a panic's own words mean: a part of the message, the class, how sure, the sentence.
-const WORDS: [(&str, &str, f64, &str); 24] = [
+const WORDS: [(&str, &str, f64, &str); 26] = [
     ("Assertion ", "kernel-bug", 0.97, "an assertion of the kernel failed"),
     ("assertion failed", "kernel-bug", 0.97, "an assertion of the kernel failed"),
     ("Duplicate free of", "double-free", 0.95, "an object was freed twice"),
@@ -41,6 +42,8 @@ const WORDS: [(&str, &str, f64, &str); 24] = [
     ("spin lock held too long", "hard-lockup", 0.9, "a spin lock was held for too long"),
     ("possible deadlock detected", "deadlock", 0.8, "threads have been waiting for too long"),
     ("deadlock: cycle in blocking chain", "deadlock", 0.97, "threads wait for each other in a circle"),
+    ("bad mutex", "kernel-bug", 0.9, "what was taken for a mutex is none"),
+    ("not owner", "kernel-bug", 0.9, "a lock was given back by a thread that does not hold it"),
     ("recursive mutex_enter", "deadlock", 0.95, "a thread takes a mutex that it holds"),
     ("recursed on non-recursive", "deadlock", 0.95, "a thread takes a lock that it holds"),
     ("watchdog timeout", "hard-lockup", 0.9, "a CPU took no interrupts"),
@@ -53,8 +56,8 @@ const WORDS: [(&str, &str, f64, &str); 24] = [
     ("kdb_sysctl_panic", "requested", 0.97, "the crash was asked for through a sysctl"),
 ];
 
-/// The findings of a FreeBSD or illumos kernel.
-pub(crate) fn judge(snapshot: &Snapshot, lines: &[&str]) -> Vec<Verdict> {
+/// The findings of a FreeBSD or illumos kernel; without `memory` by what a log of it says.
+pub(crate) fn judge(snapshot: &Snapshot, lines: &[&str], memory: bool) -> Vec<Verdict> {
     let message = snapshot.event.as_ref().and_then(|e| e.message.as_deref()).map(str::trim).filter(|m| !m.is_empty());
     let logged = || {
         let panic = lines.iter().rev().find_map(|l| l.trim_start().strip_prefix("panic: "));
@@ -80,15 +83,23 @@ pub(crate) fn judge(snapshot: &Snapshot, lines: &[&str]) -> Vec<Verdict> {
             .text(format!("{text}{place}"))
             .because(format!("panic: {message}"))
     };
+    let illumos = snapshot.identity.os == "illumos";
     let mut verdicts = Vec::new();
-    let objects = facts::all_objects(snapshot);
+    let objects = if memory { facts::all_objects(snapshot) } else { Vec::new() };
     if let Some(trap) = &trap {
         let judged = by_trap(trap, &make).map(|v| {
+            if illumos {
+                return if memory { heap::behind(snapshot, v, &make) } else { v };
+            }
             let jumped = trap.address.filter(|_| trap.fetch);
             facts::after_free(&objects, "zone", jumped, v, &|class, sure, text| make(class, sure, &text))
         });
         let said = |v: Verdict| if trap.line == message { v } else { v.because(format!("log: {}", trap.line)) };
         verdicts.extend(judged.map(said));
+    } else if let Some(verdict) = heap::reported(snapshot, message, &make).filter(|_| memory && illumos) {
+        verdicts.push(verdict);
+    } else if let Some((line, class)) = heap::printed(message, lines) {
+        verdicts.push(make(class, 0.95, &format!("the allocator found: {line}")).because(format!("log: {line}")));
     } else if let Some((_, class, confidence, text)) = WORDS.iter().find(|(word, ..)| message.contains(word)) {
         let about = objects.iter().filter(|o| o.registers.iter().any(|(_, inside)| *inside == 0));
         let grounds = about.map(|o| format!("memory: {}", o.text));

@@ -34,7 +34,8 @@ fn with_scene<R>(names: [&str; 2], memory: &dyn Memory, ask: impl FnOnce(&Scene<
     let frames = vec![frame(0x1000, STACK), frame(0x2000, STACK + 0x80)];
     let resolved = Resolved::named(&[(Addr(0x1000), names[0]), (Addr(0x2000), names[1])]);
     let thread = Thread::new(ThreadId(1), Context::Lwp, frames[0].registers.clone());
-    let walked = Walked { thread: &thread, faulting: true, stack: Stack { frames, truncated: None } };
+    let walked =
+        Walked { thread: &thread, faulting: true, stack: Stack { frames, truncated: None }, saved: Vec::new() };
     let doubts = Doubts::new();
     let modules = Modules::outline(&FakeTarget::new(), memory, &Locator::default(), &doubts);
     let info = DebugInfo::new(&modules, &doubts);

@@ -5,10 +5,11 @@ use crate::view::View;
 use std::io::{self, Write};
 
 /// Facts of which there are many, by key, with what they are called.
-const GROUPS: [(&str, &str); 7] = [
+const GROUPS: [(&str, &str); 8] = [
     ("kernel.deadlock", "deadlocks"),
     ("kernel.lock", "locks that are waited for"),
-    ("kernel.slab", "objects that registers of the oops point to"),
+    ("kernel.wait", "condition variables that are waited for"),
+    ("kernel.slab", "objects that the panic points to"),
     ("kernel.run_queue", "run queues"),
     ("kernel.rcu", "RCU"),
     ("kernel.work", "work"),

@@ -214,6 +214,14 @@ impl Ctf {
         self
     }
 
+    /// Whether names of its types lie in the string table of the symbol table that it goes with.
+    #[must_use]
+    pub fn has_external_names(&self) -> bool {
+        let names =
+            |start: &u32| Record::read(self, start.to_usize()).is_some_and(|r| r.names(self).any(|n| n >> 31 != 0));
+        self.starts.iter().any(names)
+    }
+
     /// How many types it holds itself.
     #[must_use]
     pub const fn len(&self) -> usize {

@@ -113,6 +113,13 @@ impl Record {
         Some(Self { name, kind, root, count, size, target: CtfId(short), data, end, large })
     }
 
+    /// References to its name and to those of its members or enumerators.
+    pub(super) fn names<'c>(&self, ctf: &'c Ctf) -> impl Iterator<Item = u32> + use<'c> {
+        let members = matches!(self.kind, STRUCT | UNION).then(|| self.fields(ctf).map(|f| f.name));
+        let enumerators = (self.kind == ENUM).then(|| self.enumerators(ctf).map(|(name, _)| name));
+        std::iter::once(self.name).chain(members.into_iter().flatten()).chain(enumerators.into_iter().flatten())
+    }
+
     /// The members of a structure or union.
     pub(super) fn fields<'c>(&self, ctf: &'c Ctf) -> impl Iterator<Item = Field> + use<'c> {
         let (data, large, version) = (self.data, self.large, ctf.version);

@@ -13,15 +13,24 @@ const STRUCT: u16 = 6;
 /// Ids of a container that has a parent begin here.
 const CHILD: u16 = 0x8000;
 
-struct Writer {
+struct Writer<'e> {
     types: Vec<u8>,
     strings: Vec<u8>,
+    /// Names that begin with one of these go to the symbol table's strings.
+    external: Option<(&'e [&'e str], &'e mut Vec<u8>)>,
     next: u16,
     made: HashMap<(u16, u64), u16>,
 }
 
-impl Writer {
+impl Writer<'_> {
     fn name(&mut self, name: &str) -> u32 {
+        if let Some((_, table)) = self.external.as_mut().filter(|(begin, _)| begin.iter().any(|b| name.starts_with(b)))
+        {
+            let at = table.len() as u32;
+            table.extend(name.as_bytes());
+            table.push(0);
+            return at | 1 << 31;
+        }
         let at = self.strings.len() as u32;
         self.strings.extend(name.as_bytes());
         self.strings.push(0);
@@ -48,6 +57,13 @@ impl Writer {
         id
     }
 
+    /// `CTF_INT_SIGNED`.
+    fn signed(&mut self, bytes: u64) -> u16 {
+        let id = self.record("signed", INTEGER, 0, bytes as u16);
+        self.types.extend(((1_u32 << 24) | (bytes as u32 * 8)).to_le_bytes());
+        id
+    }
+
     fn array(&mut self, element: u16, count: u64) -> u16 {
         let index = self.integer(8);
         let id = self.record("", ARRAY, 0, 0);
@@ -60,6 +76,7 @@ impl Writer {
     fn kind(&mut self, kind: Kind, structures: &HashMap<&str, u16>) -> u16 {
         match kind {
             Kind::Int(bytes) => self.integer(bytes),
+            Kind::Signed(bytes) => self.signed(bytes),
             Kind::Pointer => {
                 if let Some(id) = self.made.get(&(POINTER, 0)) {
                     return *id;
@@ -78,6 +95,7 @@ impl Writer {
                 self.array(element, count)
             }
             Kind::Inner(name) => structures[name],
+            Kind::Many(name, count) => self.array(structures[name], count),
         }
     }
 }
@@ -85,8 +103,19 @@ impl Writer {
 /// The structures of genunix, or those of unix over genunix as its parent.
 #[must_use]
 pub fn container(layout: &Layout, of_unix: bool, compressed: bool) -> Vec<u8> {
+    container_with(layout, of_unix, compressed, None)
+}
+
+/// The same, with the names that begin with one of these in the symbol table's strings, to which they are added.
+#[must_use]
+pub fn container_with(
+    layout: &Layout,
+    of_unix: bool,
+    compressed: bool,
+    external: Option<(&[&str], &mut Vec<u8>)>,
+) -> Vec<u8> {
     let next = if of_unix { CHILD + 1 } else { 1 };
-    let mut w = Writer { types: Vec::new(), strings: vec![0], next, made: HashMap::new() };
+    let mut w = Writer { types: Vec::new(), strings: vec![0], external, next, made: HashMap::new() };
     let mut ids = HashMap::new();
     let parent = if of_unix { w.name("genunix") } else { 0 };
     for (name, structure) in layout.structures.iter().filter(|(_, s)| s.of_unix == of_unix) {

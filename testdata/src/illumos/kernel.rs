@@ -2,14 +2,17 @@
 
 use super::ctf;
 use super::dump::Dump;
+use super::heap::{Heap, heap};
 use super::ksyms;
 use super::layouts::{Layout, REGS};
+use super::waits::waits;
 use std::collections::BTreeMap;
 
 const TEXT: u64 = 0xffff_ffff_fb80_0000;
 const GENUNIX: u64 = 0xffff_ffff_fb90_0000;
 const HEAP: u64 = 0xffff_fe00_1000_0000;
 const DATA: u64 = 0xffff_ffff_fbc0_0000;
+const SLABS: u64 = 0xffff_fe00_2000_0000;
 const PAGE: u64 = 4096;
 /// Bytes of a function; it calls something so many bytes after its start.
 const FUNCTION: u64 = 0x100;
@@ -18,6 +21,20 @@ const RETURN: u64 = 0x20;
 const UNIX: [&str; 8] = ["_start", "cmntrap", "trap", "panic_idle", "resume", "idle", "thread_start", "die"];
 const OF_GENUNIX: [&str; 8] = ["swtch", "cv_wait", "taskq_thread", "ioctl", "broken_driver", "vpanic", "main", "poll"];
 
+/// Functions that save their arguments behind their frame pointer: how, and which values there are.
+pub const SAVES: [(&str, &[u8], &[u64]); 3] = [
+    // sub $0x20,%rsp; mov %rdi,-8(%rbp); mov %rsi,-16(%rbp); mov %rdx,-24(%rbp)
+    (
+        "ioctl",
+        &[0x48, 0x83, 0xec, 0x20, 0x48, 0x89, 0x7d, 0xf8, 0x48, 0x89, 0x75, 0xf0, 0x48, 0x89, 0x55, 0xe8],
+        &[3, 0x5401, 0x0804_7a10],
+    ),
+    // push %rdi; push %rsi
+    ("cv_wait", &[0x57, 0x56], &[0xffff_fe00_1234_5678, 0xffff_fe00_8765_4321]),
+    // Behind an instruction that no prologue has: it is not believed.
+    ("idle", &[0xf4, 0x48, 0x89, 0x7d, 0xf8], &[0x6666]),
+];
+
 /// A kernel in memory.
 pub struct Image {
     layout: Layout,
@@ -25,6 +42,8 @@ pub struct Image {
     symbols: Vec<(String, u64, u64, bool)>,
     heap: u64,
     data: u64,
+    slabs: u64,
+    message: String,
 }
 
 /// What must be found in it.
@@ -45,6 +64,8 @@ pub struct Truth {
     pub modules: Vec<&'static str>,
     /// Addresses of the threads and of the processes, in the order of their making.
     pub places: (Vec<u64>, Vec<u64>),
+    /// The allocator's buffers.
+    pub heap: Heap,
 }
 
 impl Image {
@@ -60,6 +81,53 @@ impl Image {
     /// Writes a long.
     pub fn long(&mut self, at: u64, value: u64) {
         self.write(at, &value.to_le_bytes());
+    }
+
+    /// The long at an address; what was not written is zero.
+    #[must_use]
+    pub fn read(&self, at: u64) -> u64 {
+        let byte = |at: u64| self.pages.get(&(at & !(PAGE - 1))).map_or(0, |page| page[(at & (PAGE - 1)) as usize]);
+        (0..8).rev().fold(0, |value, n| value << 8 | u64::from(byte(at + n)))
+    }
+
+    /// How structures are laid out.
+    #[must_use]
+    pub const fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Whole pages of zeros.
+    pub(super) fn pages(&mut self, count: u64) -> u64 {
+        let at = self.slabs;
+        self.slabs += count * PAGE;
+        self.write(at, &vec![0; (count * PAGE) as usize]);
+        at
+    }
+
+    /// Makes the trap another one: its number and error code, the address, registers by name, the message.
+    pub fn trap(&mut self, number: u64, error: u64, address: u64, registers: &[(&str, u64)], message: &str) {
+        let regs = self.read(self.at("panic_reg"));
+        let thread = self.read(self.at("panic_thread"));
+        let info = self.read(thread + self.layout.offset("_kthread", "t_panic_trap"));
+        self.set(info, "panic_trap_info", &[("trap_type", number), ("trap_addr", address)]);
+        self.set(regs, "regs", &[("r_trapno", number), ("r_err", error)]);
+        self.set(regs, "regs", registers);
+        self.panic_with(message);
+    }
+
+    /// Makes it a call of panic() with this message, without a trap.
+    pub fn called(&mut self, message: &str) {
+        let thread = self.read(self.at("panic_thread"));
+        self.set(thread, "_kthread", &[("t_panic_trap", 0)]);
+        self.panic_with(message);
+    }
+
+    fn panic_with(&mut self, message: &str) {
+        let buffer = self.at("panicbuf");
+        let at = buffer + (self.read(buffer) >> 32);
+        self.write(at, &[0; 512]);
+        self.write(at, message.as_bytes());
+        self.message = message.to_owned();
     }
 
     fn allocate(&mut self, size: u64) -> u64 {
@@ -127,6 +195,9 @@ impl Image {
                 let start = base + n as u64 * FUNCTION;
                 let mut code = vec![0x90; FUNCTION as usize];
                 code[..4].copy_from_slice(&[0x55, 0x48, 0x89, 0xe5]);
+                if let Some((_, stores, _)) = SAVES.iter().find(|(of, ..)| of == name) {
+                    code[4..4 + stores.len()].copy_from_slice(stores);
+                }
                 for end in [RETURN, RETURN * 2] {
                     code[end as usize - 5..end as usize].copy_from_slice(&[0xe8, 0, 0, 0, 0]);
                 }
@@ -143,6 +214,11 @@ impl Image {
         for name in names.iter().rev() {
             at -= 64;
             let back = self.at(name) + RETURN;
+            if let Some((_, _, values)) = SAVES.iter().find(|(of, ..)| of == name).filter(|_| fp != 0) {
+                for (n, value) in values.iter().enumerate() {
+                    self.long(fp - 8 * (n as u64 + 1), *value);
+                }
+            }
             self.long(at, fp);
             self.long(at + 8, back);
             fp = at;
@@ -165,7 +241,7 @@ impl Image {
         let map = self.pages.keys().zip(&pages).map(|(va, (pfn, _))| (kas, *va, *pfn)).collect();
         let mut dump = Dump::new(pages, map);
         dump.ksyms = ksyms::table(&self.symbols);
-        dump.panic = MESSAGE.into();
+        dump.panic.clone_from(&self.message);
         dump
     }
 }
@@ -175,7 +251,15 @@ const MESSAGE: &str = "BAD TRAP: type=e (#pf Page fault) rp=fffffe0010000000 add
 /// The kernel in a layout, and what must be found.
 #[must_use]
 pub fn panicked(layout: Layout) -> (Image, Truth) {
-    let mut k = Image { layout, pages: BTreeMap::new(), symbols: Vec::new(), heap: HEAP, data: DATA };
+    let mut k = Image {
+        layout,
+        pages: BTreeMap::new(),
+        symbols: Vec::new(),
+        heap: HEAP,
+        data: DATA,
+        slabs: SLABS,
+        message: MESSAGE.into(),
+    };
     k.text();
     k.variable("kas", 256);
     modules(&mut k);
@@ -194,23 +278,16 @@ pub fn panicked(layout: Layout) -> (Image, Truth) {
     }
     k.pointer("practive", processes[3]);
     k.symbols.push(("p0".into(), processes[0], 64, false));
-    let threads: Vec<u64> = (0..5).map(|n| k.make("_kthread", &[("t_did", 11 + n), ("t_tid", 1)])).collect();
-    let stacks: Vec<u64> = (0..5).map(|_| k.allocate(16 << 10) + (16 << 10)).collect();
+    let threads: Vec<u64> = (0..9).map(|n| k.make("_kthread", &[("t_did", 11 + n), ("t_tid", 1)])).collect();
+    let stacks: Vec<u64> = (0..9).map(|_| k.allocate(16 << 10) + (16 << 10)).collect();
     for (n, thread) in threads.iter().enumerate() {
-        let (next, before) = (threads[(n + 1) % 5], threads[(n + 4) % 5]);
+        let (next, before) = (threads[(n + 1) % 9], threads[(n + 8) % 9]);
         let (top, base) = (stacks[n], stacks[n] - (16 << 10));
         k.set(*thread, "_kthread", &[("t_next", next), ("t_prev", before), ("t_stk", top), ("t_stkbase", base)]);
     }
     k.pointer("allthreads", threads[0]);
-    // The first two wait for each other: one for a mutex, one for a lock that is held for writing.
-    let condition = k.variable("system_taskq", 64);
-    let lock = k.variable("pool_lock", 8);
-    k.long(condition, threads[1] | 1);
-    k.long(lock, threads[0] | 5);
-    for (thread, channel, ops) in [(threads[0], condition, "mutex_sobj_ops"), (threads[1], lock, "rw_sobj_ops")] {
-        let ops = k.variable(ops, 40);
-        k.set(thread, "_kthread", &[("t_wchan", channel), ("t_sobj_ops", ops)]);
-    }
+    let buffers = heap(&mut k, threads[1]);
+    waits(&mut k, &threads, &buffers);
     // A taskq thread, switched out; a program's thread in poll, with a name; a thread that a trap interrupted.
     switched_out(&mut k, threads[0], stacks[0], &["swtch", "cv_wait", "taskq_thread", "thread_start"]);
     let start = k.at("taskq_thread");
@@ -220,6 +297,10 @@ pub fn panicked(layout: Layout) -> (Image, Truth) {
     k.set(threads[1], "_kthread", &[("t_procp", processes[1]), ("t_name", name), ("t_lwp", lwp)]);
     trapped(&mut k, threads[4], stacks[4]);
     k.set(threads[4], "_kthread", &[("t_procp", processes[2])]);
+    for n in 5..9 {
+        switched_out(&mut k, threads[n], stacks[n], &["swtch", "cv_wait", "taskq_thread"]);
+        k.set(threads[n], "_kthread", &[("t_procp", processes[0]), ("t_startpc", start)]);
+    }
     // On the other CPU: stopped by the panic.
     let idle = k.frames(stacks[3], &["idle", "thread_start"], 0);
     let pcb = threads[3] + k.layout.offset("_kthread", "t_pcb");
@@ -244,6 +325,10 @@ pub fn panicked(layout: Layout) -> (Image, Truth) {
             (13, 101, "running", "victim", vec!["broken_driver", "ioctl", "main"]),
             (14, 0, "running", "idle-1", vec!["panic_idle", "idle", "thread_start"]),
             (15, 3, "runnable", "fsflush", vec!["swtch", "trap", "cmntrap", "ioctl", "main"]),
+            (16, 0, "sleeping", "taskq_thread", vec!["swtch", "cv_wait", "taskq_thread"]),
+            (17, 0, "sleeping", "taskq_thread", vec!["swtch", "cv_wait", "taskq_thread"]),
+            (18, 0, "sleeping", "taskq_thread", vec!["swtch", "cv_wait", "taskq_thread"]),
+            (19, 0, "sleeping", "taskq_thread", vec!["swtch", "cv_wait", "taskq_thread"]),
         ],
         panicking: 13,
         message: MESSAGE,
@@ -252,6 +337,7 @@ pub fn panicked(layout: Layout) -> (Image, Truth) {
         log,
         modules: vec!["genunix", "unix"],
         places: (threads, processes),
+        heap: buffers,
     };
     (k, truth)
 }
@@ -263,11 +349,27 @@ fn modules(k: &mut Image) {
     for (at, other, name, base, of_unix) in
         [(head, second, "unix", TEXT, true), (second, head, "genunix", GENUNIX, false)]
     {
-        let types = ctf::container(&k.layout, of_unix, of_unix);
+        // Names of the allocator's structures are those of the symbol table's strings, which follow its symbols.
+        let mut strings = vec![0];
+        let types = ctf::container_with(&k.layout, of_unix, of_unix, Some((&["kmem_", "slab_"][..], &mut strings)));
         let (length, types) = (types.len() as u64, k.put(&types));
         let (name, file) = (k.put(name.as_bytes()), k.put(format!("/kernel/{name}").as_bytes()));
         let size = 8 * FUNCTION;
-        let module = k.make("module", &[("text", base), ("text_size", size), ("ctfdata", types), ("ctfsize", length)]);
+        let mut section = vec![0; 64];
+        section[32..40].copy_from_slice(&(strings.len() as u64).to_le_bytes());
+        let section = k.put(&section);
+        let space = k.put(&[vec![0; 48], strings.clone(), vec![0; 32]].concat());
+        let values = [
+            ("text", base),
+            ("text_size", size),
+            ("ctfdata", types),
+            ("ctfsize", length),
+            ("strhdr", section),
+            ("symspace", space),
+            ("symsize", 80 + strings.len() as u64),
+            ("strings", space + 48),
+        ];
+        let module = k.make("module", &values);
         let values = [
             ("mod_next", other),
             ("mod_prev", other),

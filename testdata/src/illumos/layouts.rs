@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 pub enum Kind {
     /// An unsigned integer of so many bytes.
     Int(u64),
+    /// A signed integer of so many bytes.
+    Signed(u64),
     /// A pointer.
     Pointer,
     /// So many characters.
@@ -15,6 +17,8 @@ pub enum Kind {
     Longs(u64),
     /// A structure.
     Inner(&'static str),
+    /// So many structures, one behind the other.
+    Many(&'static str, u64),
 }
 
 /// A structure: its size, and its members with offsets.
@@ -36,9 +40,13 @@ pub struct Layout {
     index: BTreeMap<&'static str, usize>,
 }
 
-type Members = &'static [(&'static str, Kind)];
+pub(super) type Members = &'static [(&'static str, Kind)];
 
-/// Structures in an order in which inner ones come first; unix describes the last three.
+/// What unix describes.
+const OF_UNIX: [&str; 3] = ["cpu", "panic_trap_info", "regs"];
+
+/// Structures in an order in which inner ones come first; those of [`heap`](super::heap) and
+/// [`waits`](super::waits) follow.
 const ALL: [(&str, Members); 14] = [
     ("pid", &[("pid_prinactive", Kind::Int(4)), ("pid_id", Kind::Int(4))]),
     ("user", &[("u_start", Kind::Longs(2)), ("u_comm", Kind::Text(17)), ("u_psargs", Kind::Text(80))]),
@@ -65,6 +73,7 @@ const ALL: [(&str, Members); 14] = [
             ("t_state", Kind::Int(4)),
             ("t_pri", Kind::Int(2)),
             ("t_pcb", Kind::Inner("_label_t")),
+            ("t_ts", Kind::Pointer),
             ("t_wchan", Kind::Pointer),
             ("t_sobj_ops", Kind::Pointer),
             ("t_cpu", Kind::Pointer),
@@ -95,7 +104,10 @@ const ALL: [(&str, Members); 14] = [
     (
         "module",
         &[
+            ("strhdr", Kind::Pointer),
             ("symsize", Kind::Int(8)),
+            ("symspace", Kind::Pointer),
+            ("strings", Kind::Pointer),
             ("text", Kind::Pointer),
             ("text_size", Kind::Int(8)),
             ("ctfdata", Kind::Pointer),
@@ -159,13 +171,17 @@ pub const REGS: [&str; 30] = [
 ];
 
 /// Offsets of a release of 2021, where they are known, of the members whose places matter before types are there.
-const FIRST: [(&str, &str, u64); 14] = [
+const FIRST: [(&str, &str, u64); 18] = [
     ("modctl", "mod_mp", 24),
     ("modctl", "mod_filename", 56),
     ("modctl", "mod_modname", 64),
     ("modctl", "mod_text", 112),
     ("modctl", "mod_text_size", 120),
+    ("module", "strhdr", 88),
+    ("module", "symsize", 104),
+    ("module", "symspace", 112),
     ("module", "text", 144),
+    ("module", "strings", 176),
     ("module", "text_size", 128),
     ("module", "ctfdata", 272),
     ("module", "ctfsize", 280),
@@ -186,13 +202,18 @@ impl Layout {
     /// Another one: everything that is not fixed lies elsewhere.
     #[must_use]
     pub fn second() -> Self {
-        Self::make(40, &[("module", "ctfdata", 200), ("module", "ctfsize", 208), ("modctl", "mod_mp", 72)])
+        let mut fixed = vec![("module", "ctfdata", 200), ("module", "ctfsize", 208), ("modctl", "mod_mp", 72)];
+        // Free buffers are linked through their own first word, and both kinds of control structures begin alike.
+        for of in ["kmem_bufctl", "kmem_bufctl_audit"] {
+            fixed.extend([(of, "bc_next", 0), (of, "bc_addr", 8), (of, "bc_slab", 16)]);
+        }
+        Self::make(40, &fixed)
     }
 
     fn make(shift: u64, fixed: &[(&str, &str, u64)]) -> Self {
         let mut layout = Self::default();
-        for (n, (name, members)) in ALL.into_iter().enumerate() {
-            let mut structure = Structure { of_unix: n >= 11, ..Structure::default() };
+        for (name, members) in ALL.iter().chain(&super::waits::STRUCTURES).chain(&super::heap::STRUCTURES).copied() {
+            let mut structure = Structure { of_unix: OF_UNIX.contains(&name), ..Structure::default() };
             let ring = matches!(name, "modctl");
             let mut at = if ring { 0 } else { shift };
             // What is fixed goes to its place, the rest behind all of it.
@@ -208,7 +229,7 @@ impl Layout {
                 structure.size = structure.size.max(offset + size);
                 if given.is_none() {
                     at = offset + size + if ring { 0 } else { shift / 8 };
-                } else if matches!(kind, Kind::Inner(_)) {
+                } else if matches!(kind, Kind::Inner(_) | Kind::Many(..)) {
                     at = at.max(offset + size);
                 }
             }
@@ -227,10 +248,11 @@ impl Layout {
     #[must_use]
     pub fn size(&self, kind: Kind) -> u64 {
         match kind {
-            Kind::Int(n) | Kind::Text(n) => n,
+            Kind::Int(n) | Kind::Signed(n) | Kind::Text(n) => n,
             Kind::Pointer => 8,
             Kind::Longs(n) => n * 8,
             Kind::Inner(name) => self.of(name).size,
+            Kind::Many(name, n) => self.of(name).size * n,
         }
     }
 

@@ -4,12 +4,14 @@
 //! memory: every module's `struct module` points to its CTF. The way there begins with built-in offsets, which are
 //! believed only where they lead to containers of types; from then on structures are read by name.
 
+mod kmem;
 mod locks;
 mod log;
 mod modules;
 mod panic;
 mod symbols;
 mod threads;
+mod turnstiles;
 mod types;
 
 use super::{Given, Kernel};
@@ -102,10 +104,13 @@ pub(super) fn outline(given: Given<'_>) -> Option<Kernel> {
         return Some(kernel);
     }
     let (threads, tasks) = threads::all(&illumos);
-    kernel.attributes.extend(locks::read(&illumos, &tasks));
     kernel.tasks = tasks;
     kernel.threads = threads;
     panic::complete(&illumos, &mut kernel);
+    let locks = locks::read(&illumos, &kernel.tasks);
+    let kmem = kmem::Kmem::read(&illumos, &kernel, &locks.unnamed(&illumos));
+    kernel.attributes.extend(locks.attributes(&illumos, kmem.as_ref()));
+    kernel.attributes.extend(kmem.iter().flat_map(kmem::Kmem::attributes));
     let own = log::read(&illumos);
     if !own.is_empty() {
         kernel.log = own;

@@ -38,6 +38,14 @@ impl Table {
         self.names.get(name).copied().filter(|at| *at != 0)
     }
 
+    /// Where a variable lies, and its size, which may be 0 where nothing tells.
+    pub(super) fn extent(&self, name: &str) -> Option<(u64, u64)> {
+        let start = self.find(name)?;
+        let from = self.rows.partition_point(|r| r.start < start);
+        let mut rows = self.rows.get(from..)?.iter().take_while(|r| r.start == start);
+        Some((start, rows.find(|r| r.name == name).map_or(0, |r| r.size)))
+    }
+
     /// The function an address lies in.
     pub(super) fn function(&self, at: Addr) -> Option<&str> {
         let row = self.rows.get(self.rows.partition_point(|r| r.start <= at.0).checked_sub(1)?)?;

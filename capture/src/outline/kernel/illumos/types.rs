@@ -147,11 +147,55 @@ fn containers(given: Given<'_>, modules: &[Addr], place: (usize, usize), doubt: 
             continue;
         }
         match Ctf::parse(&bytes, 8) {
-            Ok(ctf) => list.push(ctf),
+            Ok(ctf) => {
+                // Kept only where it must be read once more.
+                let bytes = if ctf.has_external_names() { bytes } else { Vec::new() };
+                list.push((module, bytes, ctf));
+            }
             Err(e) => doubt(format!("the types of the module at {modctl} cannot be read: {e}")),
         }
     }
-    list
+    with_strings(given, list, doubt)
+}
+
+/// Names of types may lie in the strings of the module's symbol table: containers with such names are read once more,
+/// with those strings.
+fn with_strings(given: Given<'_>, list: Vec<(Addr, Vec<u8>, Ctf)>, doubt: &dyn Fn(String)) -> Vec<Ctf> {
+    let known = |member: &str, usual: u64| {
+        list.iter().find_map(|(.., c)| c.member("module", member)).map_or(usual, |m| m.offset)
+    };
+    let places =
+        [("strhdr", 88), ("symsize", 104), ("symspace", 112), ("strings", 176)].map(|(m, usual)| known(m, usual));
+    let mut missing = 0_usize;
+    let mut done = Vec::new();
+    for (module, bytes, ctf) in list {
+        if bytes.is_empty() {
+            done.push(ctf);
+            continue;
+        }
+        let read = strings(given, module, places).and_then(|s| Ctf::parse_with_strings(&bytes, 8, &s).ok());
+        if read.is_none() {
+            missing = missing.saturating_add(1);
+        }
+        done.push(read.unwrap_or(ctf));
+    }
+    if missing > 0 {
+        doubt(format!("types of {missing} modules have names in their symbol tables' strings, which cannot be read"));
+    }
+    done
+}
+
+/// The strings of a module's symbol table (`sh_size` of `Elf64_Shdr` stands at 32), which lie in the space of its
+/// symbols and begin with a zero.
+fn strings(given: Given<'_>, module: Addr, [header, length, space, strings]: [u64; 4]) -> Option<Vec<u8>> {
+    let word = |at: Addr| given.memory.read_u64(at, Endian::Little).ok();
+    let (space, length) = (Addr(word(module.wrapping_add(space))?), word(module.wrapping_add(length))?);
+    let start = Addr(word(module.wrapping_add(strings))?);
+    let left = length.checked_sub(start.offset_from(space)?)?;
+    let size = word(Addr(word(module.wrapping_add(header))?).wrapping_add(32)).filter(|n| *n <= left).unwrap_or(left);
+    let mut bytes = vec![0; Some(size).filter(|n| (1..=LIMIT_CONTAINER).contains(n))?.to_usize()];
+    given.memory.read_exact(start, &mut bytes).ok()?;
+    (bytes.first() == Some(&0)).then_some(bytes)
 }
 
 /// Containers that stand alone first; the others get the largest of them as their parent (genunix).
