@@ -106,8 +106,8 @@ pub fn locator(symbols: &SymbolArgs, target: &dyn Target) -> Locator {
         } else {
             symbols.cache_dir.clone().or_else(Cache::users_folder).map(|folder| Cache::new(&folder))
         },
-        system: None,
         root: target.identity().root.clone(),
+        ..Locator::default()
     }
 }
 

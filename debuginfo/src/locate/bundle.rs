@@ -9,11 +9,33 @@ use crate::BuildId;
 use crate::elf::ElfFile;
 use crate::images::Outcome;
 use evidence::{Doubt, Doubts};
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Most entries of a folder that are looked at for bundles.
 const LIMIT_ENTRIES: usize = 16_384;
+
+/// The bundles of folders, listed when they are first asked for: a dump has hundreds of images.
+#[derive(Clone, Debug, Default)]
+pub struct Bundles(Arc<Mutex<HashMap<PathBuf, Arc<[PathBuf]>>>>);
+
+impl Bundles {
+    fn of(&self, folder: &Path) -> Arc<[PathBuf]> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(list) = known.get(folder) {
+            return Arc::clone(list);
+        }
+        let entries = std::fs::read_dir(folder).into_iter().flatten().take(LIMIT_ENTRIES).flatten();
+        let mut list: Vec<PathBuf> =
+            entries.map(|e| e.path()).filter(|p| p.extension() == Some(OsStr::new("dSYM"))).collect();
+        list.sort();
+        let list: Arc<[PathBuf]> = list.into();
+        known.insert(folder.to_owned(), Arc::clone(&list));
+        list
+    }
+}
 
 impl Separate {
     /// Looks for the debug information of an image of macOS.
@@ -88,10 +110,7 @@ fn places(locator: &Locator, path: &Path, main: Option<&Path>) -> Vec<PathBuf> {
         }
         places.push(beside(&dir.join(name)));
         places.push(beside(&below(dir, path)));
-        let entries = std::fs::read_dir(dir).into_iter().flatten().take(LIMIT_ENTRIES).flatten();
-        let mut bundles: Vec<PathBuf> =
-            entries.map(|e| e.path()).filter(|p| p.extension() == Some(OsStr::new("dSYM"))).collect();
-        bundles.sort();
+        let bundles = locator.bundles.of(dir);
         places.extend(bundles.iter().map(|bundle| inside(bundle)).filter(|place| place.exists()));
     }
     for root in [locator.sysroot.as_deref(), locator.root.as_deref()].into_iter().flatten() {

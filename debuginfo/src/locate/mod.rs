@@ -12,6 +12,7 @@ use crate::elf::ElfFile;
 use crate::images::Outcome;
 use crate::{BuildId, Cache};
 pub(crate) use alternate::Supplementary;
+pub use bundle::Bundles;
 use evidence::Doubts;
 pub(crate) use judge::{debug_package, judge};
 pub(crate) use separate::Separate;
@@ -42,6 +43,8 @@ pub struct Locator {
     pub system: Option<PathBuf>,
     /// The target's own root directory (`/proc/PID/root`).
     pub root: Option<PathBuf>,
+    /// The dSYM bundles of each folder of `symbols`, each folder listed once.
+    pub bundles: Bundles,
 }
 
 /// An image whose file is wanted.
