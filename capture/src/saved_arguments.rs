@@ -9,7 +9,7 @@ use debuginfo::DebugInfo;
 use evidence::bytes::{Endian, u32_at};
 use evidence::{Addr, Arch, Memory, ToU64, ToUsize};
 use snapshot_format::schema::{Value, Variable, VariableKind};
-use unwind::{Frame, Stack};
+use unwind::{Frame, Stack, Trust};
 
 /// Bytes of a function's start that are looked at: two stores of the frame pointer and of six arguments have 40, the
 /// registers that are saved between them some more.
@@ -31,7 +31,8 @@ pub(crate) fn of(stack: &Stack, memory: &dyn Memory, info: &DebugInfo<'_>) -> Ve
 }
 
 fn arguments(frame: &Frame, memory: &dyn Memory, info: &DebugInfo<'_>) -> Option<Vec<(Addr, u64)>> {
-    let fp = frame.registers.fp().filter(|_| frame.registers.arch == Arch::X86_64 && !frame.suspect)?;
+    let sure = frame.registers.arch == Arch::X86_64 && !frame.suspect && frame.trust != Trust::Scan;
+    let fp = frame.registers.fp().filter(|_| sure && !left(frame, memory))?;
     let (index, module) = info.modules().find(frame.lookup())?;
     let symbol = info.symbols(index)?.at(module.to_svma(frame.lookup()))?;
     let start = module.to_addr(symbol.start);
@@ -43,6 +44,13 @@ fn arguments(frame: &Frame, memory: &dyn Memory, info: &DebugInfo<'_>) -> Option
     let place = |n: usize| fp.0.checked_sub(n.to_u64().checked_add(1)?.checked_mul(8)?).map(Addr);
     let value = |at: Addr| Some((at, memory.read_u64(at, Endian::Little).ok()?));
     Some((0..saved(&code)).map_while(|n| value(place(n)?)).collect())
+}
+
+/// Whether a frame that was interrupted is left already: the frame pointer before a `ret` is the caller's.
+fn left(frame: &Frame, memory: &dyn Memory) -> bool {
+    let mut code = [0; 2];
+    let (got, _) = memory.read(frame.pc, &mut code);
+    !frame.is_return_address && got > 0 && matches!(code, [0xc2 | 0xc3, _] | [0xf3, 0xc3])
 }
 
 /// How many arguments a prologue saves.

@@ -221,6 +221,13 @@ fn what_the_allocator_reported() {
             assert_eq!(found_class, class, "{text}");
             assert!(evidence.contains("memory: object"), "{evidence}");
         }
+        let change = |k: &mut Image, t: &Truth| {
+            k.called("kernel heap corruption detected");
+            report(k, 3, 0xffff_fe00_7777_0000, 0xffff_fe00_7777_0000, t.heap.cache);
+        };
+        let (found, _) = looked_at(folder.path(), layout, change);
+        let row = "an address was freed that is no buffer: 0xfffffe0077770000, freed to cache kmem_alloc_64";
+        assert_eq!((facts(&found, "kernel.kmem_error"), finding(&found).0), (vec![row], "invalid-free"));
         // A lock in a freed buffer; its owner is printed without the lowest bits.
         let change = |k: &mut Image, t: &Truth| {
             let at = t.heap.checked[1] + 8;
@@ -288,5 +295,25 @@ fn arguments_that_prologues_saved() {
         let first = &found["threads"][0]["frames"][1]["variables"][0];
         assert_eq!(first["kind"], "parameter", "{first}");
         assert_eq!(first["type"], "rdi on entry, saved by the prologue");
+    }
+}
+
+/// Before a `ret` the frame pointer is the caller's: what lies below it are not the arguments of the function.
+#[test]
+fn arguments_of_a_frame_that_is_left() {
+    let folder = tempfile::tempdir().unwrap();
+    for (place, count) in [(0x8f, 3), (0x90, 0)] {
+        let change = |k: &mut Image, _: &Truth| {
+            let rip = k.at("ioctl") + place;
+            let end = k.at("ioctl") + 0x90;
+            k.write(end, &[0xc3]);
+            let message = "BAD TRAP: type=e (#pf Page fault) rp=fffffe0010000000 addr=28";
+            k.trap(14, 0, 0x28, &[("r_rip", rip), ("r_savpc", rip)], message);
+        };
+        let (found, truth) = looked_at(folder.path(), LAYOUTS[0], change);
+        let threads = found["threads"].as_array().unwrap();
+        let frame = &threads.iter().find(|t| t["id"] == truth.panicking).unwrap()["frames"][0];
+        assert_eq!(frame["function"], "ioctl", "{frame}");
+        assert_eq!(frame["variables"].as_array().map(Vec::len), Some(count), "{frame}");
     }
 }

@@ -291,12 +291,13 @@ pub(super) fn heap(k: &mut Image, thread: u64) -> Heap {
     heap
 }
 
-/// Notes that the allocator found an error of this kind (`KMERR_*`) with a buffer before it panicked.
+/// Notes that the allocator found an error of this kind (`KMERR_*`) with a buffer before it panicked. An address that is
+/// in no buffer (`KMERR_BADADDR`) is of no cache.
 pub fn report(k: &mut Image, kind: u32, buffer: u64, real: u64, cache: u64) {
     let at = k.at("kmem_panic_info");
     k.long(at, PANIC);
     k.write(at + 8, &kind.to_le_bytes());
-    for (n, value) in [buffer, real, cache, cache].into_iter().enumerate() {
+    for (n, value) in [buffer, real, cache, if kind == 3 { 0 } else { cache }].into_iter().enumerate() {
         k.long(at + 16 + n as u64 * 8, value);
     }
 }

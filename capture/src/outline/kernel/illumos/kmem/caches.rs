@@ -280,8 +280,9 @@ impl<'k, 'i> Caches<'k, 'i> {
         if let Some((head, next)) = whole {
             let head = cache.at.wrapping_add(head);
             let mut at = self.word(head.wrapping_add(next)).map(Addr);
+            let mut seen = HashSet::new();
             while let Some(node) = at.filter(|n| *n != head) {
-                if !self.spend() || !visit(node) {
+                if !self.spend() || !seen.insert(node) || !visit(node) {
                     break;
                 }
                 at = self.word(node.wrapping_add(next)).map(Addr);

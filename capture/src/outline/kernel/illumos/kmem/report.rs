@@ -62,14 +62,17 @@ impl Kmem<'_, '_> {
         };
         let real = cache(error.real_cache);
         let kind = KINDS.get(error.kind)?;
-        let mut text = format!("{kind}: object {} of cache {}", error.real, real.unwrap_or(own).name);
+        let Some(real) = real else {
+            return Some(format!("{kind}: {}, freed to cache {}", error.buffer, own.name));
+        };
+        let mut text = format!("{kind}: object {} of cache {}", error.real, real.name);
         if error.buffer != error.real {
             text.push_str(&format!("; {} was handed over", error.buffer));
         }
-        if real.is_some_and(|r| r.at != own.at) {
+        if real.at != own.at {
             text.push_str(&format!("; it was freed to cache {}", own.name));
         }
-        if let Some((at, word)) = self.change(real.unwrap_or(own), error.real).filter(|_| error.kind == 0) {
+        if let Some((at, word)) = self.change(real, error.real).filter(|_| error.kind == 0) {
             text.push_str(&format!("; +{at:#x} holds {word:#x}"));
         }
         Some(text)
