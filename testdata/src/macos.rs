@@ -18,8 +18,10 @@ pub fn build(machine: &str, folder: &Path) -> Result<(), String> {
         (macos, "start.c", "start", &[]),
         (windows, "shapes.cc", "shapes", &[]),
     ];
+    // Return addresses that are signed.
+    let signed = (macos, "frames.c", "signed", &["-DVARIANT=signed", "-mbranch-protection=pac-ret"][..]);
     let mut objects = Vec::new();
-    for (directory, source, object, more) in sources {
+    for (directory, source, object, more) in sources.into_iter().chain((machine == "arm64").then_some(signed)) {
         let (source, object) = (format!("{directory}{source}"), format!("{object}.o"));
         let mut clang = Command::new("clang");
         clang.current_dir(folder).args([&target, "-O1", "-g", "-fno-stack-protector", "-c"]).args(more);

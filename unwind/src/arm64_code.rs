@@ -30,7 +30,7 @@ pub(crate) enum Op {
     /// `sub sp, sp, n` (negative) or `add sp, sp, n`.
     Move(i64),
     /// `add x29, sp, n`.
-    SetFrame,
+    SetFrame(i64),
     /// `mov sp, x29`, `sub sp, x29, n`.
     FromFrame(i64),
     /// Landing pads and signing or authenticating the link register.
@@ -107,11 +107,13 @@ pub(crate) fn decode(word: u32) -> Op {
     match (word & 0xff80_03ff, word) {
         (0xd100_03ff, _) => Op::Move(amount().wrapping_neg()),
         (0x9100_03ff, _) => Op::Move(amount()),
-        (0x9100_03fd, _) => Op::SetFrame,
+        (0x9100_03fd, _) => Op::SetFrame(amount()),
         (0x9100_03bf, _) => Op::FromFrame(amount()),
         (0xd100_03bf, _) => Op::FromFrame(amount().wrapping_neg()),
         // nop, paciasp, pacibsp, autiasp, autibsp, xpaclri, bti and the other hints.
         (_, 0xd503_201f..=0xd503_2fff) if word & 0xffff_f01f == 0xd503_201f => Op::Mark,
+        // pacia, pacib, autia, autib of x30 by sp, which the hints are for processors that have them.
+        (_, 0xdac1_03fe | 0xdac1_07fe | 0xdac1_13fe | 0xdac1_17fe) => Op::Mark,
         // ret, retaa, retab.
         (_, 0xd65f_03c0 | 0xd65f_0bff | 0xd65f_0fff) => Op::Return,
         _ => match word >> 26 {
@@ -221,11 +223,13 @@ mod tests {
             (0xf940_07f3, Op::Load { registers: [Some(19), None], offset: 8, size: 8, moves: 0 }),
             (0xd100_c3ff, Op::Move(-48)),
             (0x9140_07ff, Op::Move(4096)),
-            (0x9100_83fd, Op::SetFrame),
+            (0x9100_83fd, Op::SetFrame(32)),
             (0x9100_03bf, Op::FromFrame(0)),
             (0xd100_83bf, Op::FromFrame(-32)),
             (0xd503_237f, Op::Mark),
             (0xd503_245f, Op::Mark),
+            (0xdac1_03fe, Op::Mark),
+            (0xdac1_17fe, Op::Mark),
             (0xd65f_03c0, Op::Return),
             (0xd65f_0fff, Op::Return),
             (0x17ff_ffff, Op::Branch(-4)),

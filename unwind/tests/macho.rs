@@ -113,6 +113,7 @@ fn every_instruction_of_arm64() {
         }
     }
     assert!(run.instructions > 500 && run.frames > 2000, "{} {}", run.instructions, run.frames);
+    assert!(machine.signed > 20, "{}", machine.signed);
 }
 
 /// Every bit of the image may be wrong: there is an answer, soon, and no panic.

@@ -74,3 +74,58 @@ fn every_instruction_of_a_program() {
     let (instructions, frames, _) = run(folder.path(), false);
     assert!(instructions > 300 && frames > 1000, "{instructions} {frames}");
 }
+
+/// Anything may be wrong in the answer, but there is one, soon, and no panic.
+#[test]
+fn damaged_unwind_data() {
+    let folder = tempfile::tempdir().unwrap();
+    testdata::windows::build("aarch64", folder.path()).unwrap();
+    let path = folder.path().join("program.exe");
+    let (bytes, file) = (std::fs::read(&path).unwrap(), PeFile::open(&path).unwrap());
+    let header = u32::from_le_bytes(bytes[0x3c..0x40].try_into().unwrap()) as usize;
+    let number = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap()) as usize;
+    let (entry, table) = (number(header + 40), number(header + 24 + 112 + 3 * 8));
+    let records = number(file_offset(&bytes, table) + 4) & !3;
+    let mut seed = 0x2545_f491_u64;
+    let mut random = move |below: usize| {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        (seed % below as u64) as usize
+    };
+    let (mut walked, mut whole) = (0, 0);
+    for n in 0..400 {
+        let mut machine = Machine::new(loaded(&bytes, &file), entry as u64);
+        for _ in 0..random(400) {
+            machine.step();
+        }
+        for _ in 0..=n % 24 {
+            // Entries, records, code, headers.
+            let at = [table, records, 0x1000, 0][n % 4] + random([48, 0x80, 0x300, 0x400][n % 4]);
+            machine.memory.damage(at, [0, 0xff, 1, 0x21, 0xe6][random(5)]);
+        }
+        let Some(copy) = PeFile::from_memory("damaged", Addr(IMAGE), &machine.memory) else { continue };
+        let image = Image {
+            slide: IMAGE,
+            native: Some(Native::windows(Arch::Aarch64, None, Some(copy))),
+            ..Image::at("damaged.exe", Addr(IMAGE), 0x1_0000)
+        };
+        let modules = Modules::of_images(vec![image], &[], &Locator::default());
+        let doubts = Doubts::new();
+        let info = DebugInfo::new(&modules, &doubts);
+        let stack = unwind(&machine.registers(), &machine.memory, &info, &Limits::default());
+        walked += 1;
+        whole += usize::from(stack.frames.len() == machine.calls.len() + 1);
+    }
+    assert!(walked > 250 && whole > 30, "{walked} {whole}");
+}
+
+/// Where an RVA lies in the file, by the sections.
+fn file_offset(bytes: &[u8], rva: usize) -> usize {
+    let number = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap()) as usize;
+    let header = number(0x3c);
+    let sections = header + 24 + (number(header + 20) & 0xffff);
+    let place = |n: usize| (number(sections + 40 * n + 12), number(sections + 40 * n + 20));
+    let (start, offset) = (0..8).map(place).filter(|(start, _)| *start <= rva && *start > 0).max().unwrap();
+    offset + rva - start
+}

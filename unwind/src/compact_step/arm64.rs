@@ -6,8 +6,9 @@ use crate::arm64_code::{FP, LR, Op, epilogue, words};
 use crate::cfi_step::Caller;
 use crate::undo::Undo;
 use crate::walk::Walker;
+use debuginfo::cfi::Cfa;
 use debuginfo::macho::compact;
-use evidence::Register;
+use evidence::{Register, Registers};
 
 /// The caller's registers, by what is said of the function.
 pub(super) fn step(
@@ -61,13 +62,33 @@ pub(super) fn edge(
     }
     let (start, before) = function.before(walker);
     let before = words(&before);
-    if start != function.range.start || !before.iter().all(is_part) {
+    if start != function.range.start {
         return None;
     }
+    // What was stored is still in its register, but for the frame pointer.
+    let prologue = before.iter().take_while(|op| is_part(op)).count();
+    let done = depth(&mut before.iter().take(prologue));
     let mut undo = Undo::new(frame, walker);
-    let sp = undo.sp().ok()?;
-    undo.set_sp(sp.wrapping_add(depth(&mut before.iter())));
+    match before.get(prologue) {
+        None => {
+            let sp = undo.sp().ok()?;
+            undo.set_sp(sp.wrapping_add(done));
+        }
+        // The rules say that the frame pointer is set some instructions later than it is.
+        Some(Op::SetFrame(above)) if is_stale(frame, walker) => {
+            let fp = undo.get(FP).ok()?;
+            undo.load(FP, fp);
+            undo.set_sp(fp.wrapping_sub(above.cast_unsigned()).wrapping_add(done));
+        }
+        Some(_) => return None,
+    }
     Some(leave(undo))
+}
+
+/// Whether the rules for a frame are relative to the stack pointer.
+fn is_stale(frame: &Frame, walker: &Walker<'_, '_>) -> bool {
+    let sp = Registers::sp_register(walker.arch);
+    walker.row_at(frame.lookup()).is_some_and(|row| matches!(row.cfa, Cfa::Offset(base, _) if base == sp))
 }
 
 /// Pairs of registers lie downwards from `end`, the lower number above.
@@ -128,7 +149,7 @@ fn depth(ops: &mut dyn Iterator<Item = &Op>) -> u64 {
 
 /// Whether nothing but a prologue comes before the frame pointer is set.
 fn sets_frame(after: &[Op]) -> bool {
-    after.iter().find(|op| !is_part(op)) == Some(&Op::SetFrame)
+    matches!(after.iter().find(|op| !is_part(op)), Some(Op::SetFrame(_)))
 }
 
 /// Whether, on the way from the program counter on, a frame is set up or the function is left before anything that
@@ -167,7 +188,7 @@ fn is_bare(framed: bool, function: &Function<'_>, after: &[Op]) -> bool {
                 at = at.saturating_add(ahead);
                 continue;
             }
-            Op::Store { .. } | Op::SetFrame | Op::Mark | Op::ConditionalBranch | Op::Other(_) => {}
+            Op::Store { .. } | Op::SetFrame(_) | Op::Mark | Op::ConditionalBranch | Op::Other(_) => {}
         }
         at = at.saturating_add(1);
     }

@@ -381,6 +381,19 @@ impl Machine {
     }
 
     fn registers_only(&mut self, word: u32) {
+        match word {
+            // pacia, pacib; autia, autib: x30, sp.
+            0xdac1_03fe | 0xdac1_07fe => {
+                self.signed += 1;
+                self.x[30] |= SIGNATURE;
+                return;
+            }
+            0xdac1_13fe | 0xdac1_17fe => {
+                self.x[30] &= !SIGNATURE;
+                return;
+            }
+            _ => {}
+        }
         let wide = word >> 31 == 1;
         let (rd, rn, rm) = (bits(word, 0, 5), bits(word, 5, 5), bits(word, 16, 5));
         let (n, m) = (self.get(rn, wide), self.get(rm, wide));
