@@ -149,6 +149,10 @@ const fn vendor(file: &ElfFile) -> gimli::Vendor {
 impl<'m> EhFrameTable<'m> {
     /// By section names, and without section headers (an image out of memory) by `PT_GNU_EH_FRAME`.
     fn of(file: &'m ElfFile) -> Option<Self> {
+        // On 32-bit macOS the numbers of esp and ebp are exchanged in it.
+        if file.macho().is_some() && file.arch() == Arch::X86 {
+            return None;
+        }
         let by_name = |name| {
             let section = file.section(name)?;
             let data = file.section_data(name).ok().flatten()?;
