@@ -10,6 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub(crate) const LIMIT_RUNS: usize = 1 << 20;
 /// Decompressed pages kept: 16 MiB of 4 KiB pages hold the page tables and stacks that an analysis returns to.
 const CACHED_PAGES: usize = 4096;
+/// Pages of so long a read are looked at once, and not kept.
+const LONG_READ: usize = 128 << 10;
 
 /// Physical pages by number.
 pub(crate) trait Physical: Send + Sync {
@@ -25,7 +27,7 @@ pub(crate) trait Physical: Send + Sync {
     fn runs(&self) -> Vec<Range<u64>>;
 }
 
-type CachedPage = Result<Arc<[u8]>, Absent>;
+type CachedPage = Result<Arc<Vec<u8>>, Absent>;
 
 /// Physical memory with a bounded cache of decompressed pages.
 pub(crate) struct Pages {
@@ -38,11 +40,15 @@ impl Pages {
         Self { physical, cache: Mutex::new(HashMap::new()) }
     }
 
-    pub(crate) fn page(&self, number: u64) -> CachedPage {
+    /// The page, kept if it will be asked for again.
+    fn page(&self, number: u64, keep: bool) -> CachedPage {
         if let Some(page) = self.cache.lock().unwrap_or_else(PoisonError::into_inner).get(&number) {
             return page.clone();
         }
-        let page: CachedPage = self.physical.page(number).map(Arc::from);
+        let page: CachedPage = self.physical.page(number).map(Arc::new);
+        if !keep {
+            return page;
+        }
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
         if cache.len() >= CACHED_PAGES {
             cache.clear();
@@ -53,11 +59,11 @@ impl Pages {
 
     pub(crate) fn read(&self, at: PhysAddr, into: &mut [u8]) -> (usize, Option<Absent>) {
         let size = self.physical.page_size();
-        let mut done = 0_usize;
+        let (mut done, keep) = (0_usize, into.len() < LONG_READ);
         while done < into.len() {
             let Some(here) = at.checked_add(done.to_u64()) else { return (done, Some(Absent::Unmapped)) };
             let (number, skip) = (here.0.checked_div(size).unwrap_or(0), here.0 & size.wrapping_sub(1));
-            let page = match self.page(number) {
+            let page = match self.page(number, keep) {
                 Ok(page) => page,
                 Err(why) => return (done, Some(why)),
             };

@@ -6,13 +6,13 @@
 //!
 //! Source: `kernel/kallsyms.c` and `scripts/kallsyms.c` of Linux 4.19 to 6.x.
 
+use super::name_index::NameIndex;
 use crate::images::SymbolKind;
 use crate::symbols::{Stated, SymbolTable};
 use evidence::bytes::{Endian, i32_at, slice_at, u16_at, u64_at};
 use evidence::{Addr, Memory, ToU64, ToUsize};
-use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::RwLock;
+use std::sync::OnceLock;
 
 /// Most symbols: a kernel with everything built in has about 300,000.
 const LIMIT_SYMBOLS: u32 = 4 << 20;
@@ -73,8 +73,7 @@ impl Symbol<'_> {
 pub struct Kallsyms {
     names: String,
     rows: Vec<Row>,
-    /// What was asked for before.
-    found: RwLock<HashMap<Box<str>, Option<u64>>>,
+    by_name: OnceLock<NameIndex>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -151,7 +150,7 @@ impl Kallsyms {
             rows.push(Row { address: 0, name, length, class });
         }
         let names = String::from_utf8(names).map_err(|_| "the names of kallsyms are no text")?;
-        Ok(Self { names, rows, found: RwLock::default() })
+        Ok(Self { names, rows, by_name: OnceLock::new() })
     }
 
     /// Gives every symbol its address, by the rule that fits what is known.
@@ -203,7 +202,7 @@ impl Kallsyms {
     fn check(&self, known: &[(&str, u64)]) -> Result<(), String> {
         let mut any = false;
         for (name, expected) in known {
-            match self.search(name) {
+            match self.by_name(name) {
                 Some(found) if found == *expected => any = true,
                 Some(found) => {
                     return Err(format!("kallsyms has {name} at {found:#x}, but it is at {expected:#x}"));
@@ -252,19 +251,11 @@ impl Kallsyms {
     /// The address of the first symbol of that name.
     #[must_use]
     pub fn by_name(&self, name: &str) -> Option<u64> {
-        if let Some(known) = self.found.read().ok().and_then(|f| f.get(name).copied()) {
-            return known;
-        }
-        let found = self.search(name);
-        if let Ok(mut table) = self.found.write() {
-            table.insert(name.into(), found);
-        }
-        found
-    }
-
-    fn search(&self, name: &str) -> Option<u64> {
-        let fits = |r: &&Row| usize::from(r.length) == name.len() && self.name(r) == name;
-        self.rows.iter().find(fits).map(|r| r.address)
+        let rows = self.by_name.get_or_init(|| {
+            NameIndex::new(self.rows.len(), |row| self.rows.get(row).map_or("", |r| self.name(r)).as_bytes())
+        });
+        let mut rows = rows.candidates(name.as_bytes()).filter_map(|row| self.rows.get(row));
+        rows.find(|r| self.name(r) == name).map(|r| r.address)
     }
 
     /// The symbols of `image`, by runtime address, as a table of an image with that slide.
@@ -275,6 +266,7 @@ impl Kallsyms {
     pub fn table(&self, image: &Range<u64>, text: &Range<u64>, slide: u64) -> SymbolTable {
         let own = |at: u64| at.wrapping_sub(slide);
         let mut table = SymbolTable::new(SymbolKind::Kallsyms, own(text.start)..own(text.end));
+        table.reserve(self.rows.len(), self.names.len());
         let mut last = None;
         for symbol in self.iter().filter(|s| s.is_placed() && image.contains(&s.address)) {
             if is_inner_label(symbol.name) {
@@ -310,7 +302,7 @@ fn read_names(memory: &dyn Memory, places: &Places) -> Result<Vec<u8>, String> {
     let end = parts.filter(|at| *at > places.names).min();
     let length = end.and_then(|end| end.offset_from(places.names)).unwrap_or(LIMIT_NAMES).min(LIMIT_NAMES);
     let mut stream = Vec::new();
-    let mut chunk = vec![0; 64 << 10];
+    let mut chunk = vec![0; 256 << 10];
     while stream.len().to_u64() < length {
         let (got, stop) = memory.read(places.names.wrapping_add(stream.len().to_u64()), &mut chunk);
         stream.extend_from_slice(chunk.get(..got).unwrap_or_default());

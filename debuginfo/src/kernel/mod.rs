@@ -5,6 +5,7 @@
 
 mod btf;
 mod kallsyms;
+mod name_index;
 mod orc;
 mod scan;
 

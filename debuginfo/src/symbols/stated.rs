@@ -78,6 +78,12 @@ impl SymbolTable {
         table.finish()
     }
 
+    /// Makes room for so many symbols with so many bytes of names.
+    pub fn reserve(&mut self, symbols: usize, names: usize) {
+        self.rows.reserve(symbols.min(LIMIT_SYMBOLS));
+        self.names.reserve(names.min(LIMIT_NAMES));
+    }
+
     /// Adds a symbol. Names are cut off at 64 KiB.
     pub fn push(&mut self, symbol: &Stated<'_>) {
         let name = symbol.name.as_bytes();

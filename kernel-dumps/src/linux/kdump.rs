@@ -48,7 +48,7 @@ pub struct Kdump {
     pub(super) doubts: Vec<Doubt>,
     pub(super) truncated_at: Option<u64>,
     /// Contexts that nobody uses at the moment: at most one for each thread that reads.
-    zlib: Mutex<Vec<flate2::Decompress>>,
+    zlib: Mutex<Vec<libdeflater::Decompressor>>,
     zstd: Mutex<Vec<zstd::bulk::Decompressor<'static>>>,
 }
 
@@ -186,17 +186,14 @@ impl Kdump {
         match flags & 0x27 {
             0 => out = data,
             1 => {
-                // As with zstd: a fresh decoder is 50 KB to be cleared.
+                // As with zstd: a decoder is worth keeping.
                 let free = self.zlib.lock().unwrap_or_else(PoisonError::into_inner).pop();
-                let mut decoder = free.unwrap_or_else(|| flate2::Decompress::new(true));
-                decoder.reset(true);
-                // Room for one byte more: a page that goes on is none.
-                out.reserve_exact(page.saturating_add(1));
-                let end = decoder.decompress_vec(&data, &mut out, flate2::FlushDecompress::Finish);
+                let mut decoder = free.unwrap_or_default();
+                // A stream that goes on after the page is an error of its own.
+                out.resize(page, 0);
+                let end = decoder.zlib_decompress(&data, &mut out);
                 self.zlib.lock().unwrap_or_else(PoisonError::into_inner).push(decoder);
-                if !matches!(end, Ok(flate2::Status::StreamEnd)) {
-                    return Err(Absent::Corrupt);
-                }
+                out.truncate(end.map_err(|_| Absent::Corrupt)?);
             }
             2 => out = lzo::decompress(&data, page).map_err(|_| Absent::Corrupt)?,
             4 => {

@@ -7,11 +7,11 @@
 mod layouts;
 mod types;
 
+use super::name_index::NameIndex;
 use evidence::ToUsize;
 use evidence::bytes::{Endian, slice_at, u8_at, u16_at, u32_at};
-use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, OnceLock};
 use types::{Raw, kind};
 
 /// Largest BTF: Debian's kernel has 4.4 MB.
@@ -53,8 +53,7 @@ pub struct Btf {
     base: Option<Arc<Btf>>,
     /// Named structures, unions, typedefs, enumerations and base types: (string, type).
     named: Vec<(u32, u32)>,
-    /// What was looked for and found before.
-    found: RwLock<HashMap<Box<str>, Option<u32>>>,
+    by_name: OnceLock<NameIndex>,
 }
 
 impl Btf {
@@ -109,7 +108,7 @@ impl Btf {
             offsets.push(u32::try_from(at).unwrap_or(u32::MAX));
             at = next;
         }
-        Ok(Self { data, endian, strings, offsets, first, base, named, found: RwLock::default() })
+        Ok(Self { data, endian, strings, offsets, first, base, named, by_name: OnceLock::new() })
     }
 
     /// One past the last type's number.
@@ -165,15 +164,15 @@ impl Btf {
 
     /// The number of a named structure, union or enumeration; else of a base type; else of a typedef.
     fn named(&self, name: &str) -> Option<u32> {
-        if let Some(known) = self.found.read().ok().and_then(|f| f.get(name).copied()) {
-            return known;
-        }
         let text = name.as_bytes();
         let fits = |(string, number): &&(u32, u32)| {
             self.is_string(*string, text).then(|| self.raw(*number).map(|(_, raw)| raw.kind)).flatten()
         };
+        let rows = self.by_name.get_or_init(|| {
+            NameIndex::new(self.named.len(), |row| self.named.get(row).map_or(&[], |(string, _)| self.string(*string)))
+        });
         let mut best: Option<(u8, u32)> = None;
-        for entry in &self.named {
+        for entry in rows.candidates(text).filter_map(|row| self.named.get(row)) {
             if let Some(found) = fits(&entry) {
                 let rank = u8::from(found == kind::TYPEDEF);
                 if best.is_none_or(|(b, _)| rank < b) {
@@ -181,10 +180,6 @@ impl Btf {
                 }
             }
         }
-        let found = best.map(|(_, number)| number).or_else(|| self.base.as_ref()?.named(name));
-        if let Ok(mut table) = self.found.write() {
-            table.insert(name.into(), found);
-        }
-        found
+        best.map(|(_, number)| number).or_else(|| self.base.as_ref()?.named(name))
     }
 }
