@@ -84,6 +84,7 @@ pub fn capture(target: &dyn Target, locator: &Locator, plan: &Plan, release: Rel
 
     let backed = &debuginfo::images::Backed::new(&paged, modules);
     let info = DebugInfo::new(modules, &doubts);
+    let info = if plan.variables || !plan.globals.is_empty() { info } else { info.without_locations() };
     let mut walked = walk::walk(target, &chosen, backed, &info, plan);
     // A healthy process has no event; one that sits in the handler of a fault shows it on a stack.
     let handled =

@@ -16,6 +16,7 @@ pub struct DebugInfo<'m> {
     modules: &'m Modules,
     doubts: &'m Doubts,
     slots: Vec<Slot<'m>>,
+    locations: bool,
 }
 
 #[derive(Default)]
@@ -30,7 +31,13 @@ impl<'m> DebugInfo<'m> {
     /// Nothing is read until it is asked for.
     #[must_use]
     pub fn new(modules: &'m Modules, doubts: &'m Doubts) -> Self {
-        Self { modules, doubts, slots: modules.list().iter().map(|_| Slot::default()).collect() }
+        Self { modules, doubts, slots: modules.list().iter().map(|_| Slot::default()).collect(), locations: true }
+    }
+
+    /// Leaves out the lists of where variables are, which only they need: where they are compressed, that is much work.
+    #[must_use]
+    pub fn without_locations(self) -> Self {
+        Self { locations: false, ..self }
     }
 
     /// The images it is about.
@@ -51,7 +58,7 @@ impl<'m> DebugInfo<'m> {
         self.slots
             .get(index)?
             .dwarf
-            .get_or_init(|| self.note(module, Dwarf::load(module, self.doubts)).flatten())
+            .get_or_init(|| self.note(module, Dwarf::load(module, self.doubts, self.locations)).flatten())
             .as_ref()
     }
 

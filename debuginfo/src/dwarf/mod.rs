@@ -72,11 +72,12 @@ pub struct Dwarf<'m> {
 }
 
 impl<'m> Dwarf<'m> {
-    /// Loads the sections of `module`'s debug file; `None` when it has no `.debug_info`.
+    /// Loads the sections of `module`'s debug file, those with the `locations` of variables on demand; `None` when it has no
+    /// `.debug_info`.
     ///
     /// # Errors
     /// A section is damaged.
-    pub fn load(module: &'m Module, doubts: &'m Doubts) -> Result<Option<Self>, Error> {
+    pub fn load(module: &'m Module, doubts: &'m Doubts, locations: bool) -> Result<Option<Self>, Error> {
         let Some(file) = module.debug() else { return Ok(None) };
         if file.section(".debug_info").is_none_or(crate::elf::Section::is_nobits) {
             return Ok(None);
@@ -85,8 +86,9 @@ impl<'m> Dwarf<'m> {
             if let Some(cache) = module.cache() {
                 file.keep_in(cache);
             }
-            file.unpack();
+            file.unpack(locations);
         }
+        let wanted = |id| wanted(id, locations);
         let mut sections = load_sections(file, wanted)?;
         if let Some(alternate) = module.supplementary() {
             sections.set_sup(load_sections(alternate, wanted)?);
@@ -165,8 +167,9 @@ impl<'m> Dwarf<'m> {
 const EXECUTABLE_SECTION: u64 = 0x2 | 0x4;
 
 /// The sections that are read; macros are not, and decompressing them would take as long as the lines.
-fn wanted(id: SectionId) -> Option<&'static str> {
+fn wanted(id: SectionId, locations: bool) -> Option<&'static str> {
     match id {
+        SectionId::DebugLoc | SectionId::DebugLocLists if !locations => None,
         SectionId::DebugMacro | SectionId::DebugMacinfo => None,
         other => Some(other.name()),
     }

@@ -225,9 +225,10 @@ impl ElfFile {
         self.cache.get()
     }
 
-    /// Decompresses all debug sections that need it, at the same time.
-    pub(crate) fn unpack(&self) {
-        let mut packed: Vec<&Section> = self.sections.iter().filter(|s| s.is_packed_debug()).collect();
+    /// Decompresses all debug sections that need it, at the same time; those with the `locations` of variables if asked to.
+    pub(crate) fn unpack(&self, locations: bool) {
+        let wanted = |s: &&Section| s.is_packed_debug() && (locations || !s.name().contains("debug_loc"));
+        let mut packed: Vec<&Section> = self.sections.iter().filter(wanted).collect();
         packed.sort_by_key(|s| std::cmp::Reverse(s.size()));
         // The error is met again by whoever wants the section.
         crate::parallel::parallel(&packed, |section| drop(section.data(self)));

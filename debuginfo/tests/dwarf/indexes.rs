@@ -1,6 +1,6 @@
 //! Whatever index a file has, complete, partial, wrong or none, an address means the same.
 
-use crate::peers::{assert_same, gdb, ours, ours_with, renamed, sample, without_templates};
+use crate::peers::{assert_same, gdb, ours, ours_with, ours_without_locations, renamed, sample, without_templates};
 use debuginfo::{Cache, Locator};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -79,6 +79,16 @@ fn every_index_and_none_give_the_same_answers() {
         let packed = copy(&program, folder.path(), how);
         if run(folder.path(), "objcopy", &[&format!("--compress-debug-sections={how}"), how]) {
             assert_same(how, &pcs, &expected, &ours(&packed, &pcs));
+            // What only variables need may even be damaged.
+            let file = debuginfo::elf::ElfFile::open(&packed).unwrap();
+            let list = file.sections().iter().find(|s| s.name().contains("debug_loclists")).unwrap();
+            let stream = usize::try_from(list.file_offset()).unwrap() + 64;
+            drop(file);
+            let mut bytes = std::fs::read(&packed).unwrap();
+            bytes[stream..stream + 16].fill(0xff);
+            std::fs::write(&packed, bytes).unwrap();
+            assert_ne!(crate::peers::ours_and_doubts(&packed, &pcs).1, [], "{how}");
+            assert_same(how, &pcs, &expected, &ours_without_locations(&packed, &pcs));
         }
     }
 }

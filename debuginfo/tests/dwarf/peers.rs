@@ -99,12 +99,24 @@ pub fn ours_with(program: &Path, pcs: &[u64], locator: &Locator) -> Vec<Frames> 
     frames
 }
 
+/// Our answer for each address, without the sections that say where variables are: these stay as they are packed.
+pub fn ours_without_locations(program: &Path, pcs: &[u64]) -> Vec<Frames> {
+    let (modules, doubts) = (open(program), Doubts::new());
+    let frames = resolved(&DebugInfo::new(&modules, &doubts).without_locations(), pcs);
+    assert_eq!(doubts.sorted(), [], "nothing is wrong with {}", program.display());
+    frames
+}
+
 fn answers(modules: &Modules, pcs: &[u64]) -> (Vec<Frames>, Vec<Doubt>) {
     let doubts = Doubts::new();
-    let info = DebugInfo::new(modules, &doubts);
+    let frames = resolved(&DebugInfo::new(modules, &doubts), pcs);
+    (frames, doubts.sorted())
+}
+
+fn resolved(info: &DebugInfo<'_>, pcs: &[u64]) -> Vec<Frames> {
     let all: Vec<(usize, Svma)> = pcs.iter().map(|pc| (0, Svma(*pc))).collect();
     let frames = info.resolve_batch(&all);
-    let frames = frames
+    frames
         .into_iter()
         .map(|frames| {
             let text = |s: &Option<std::sync::Arc<str>>| s.as_deref().unwrap_or_default().to_owned();
@@ -116,8 +128,7 @@ fn answers(modules: &Modules, pcs: &[u64]) -> (Vec<Frames>, Vec<Doubt>) {
                 .filter(|(name, file, _)| !(name.is_empty() && file.is_empty()))
                 .collect()
         })
-        .collect();
-    (frames, doubts.sorted())
+        .collect()
 }
 
 /// The program with the separate debug file or dwz alternate beside it, if there is one.
