@@ -7,12 +7,14 @@ set -eu
 victims="gcc g++ gcc-multilib g++-multilib clang lld lld-19 llvm libc++-dev libc++abi-dev libc6-dev libc6-dbg"
 # What takes debug information apart, moves and compresses it.
 tools="binutils dwz xz-utils zstd elfutils file procps time"
+# What counts the instructions of the hot paths.
+measures="valgrind"
 # The peers of `postfault cross-check` (the third, eu-stack, is part of elfutils). Debian 12's default lldb, 14, cannot
 # load its own Python module.
 peers="gdb lldb-19"
 # What building the workspace itself needs.
 build="ca-certificates curl git make pkg-config"
-packages="$victims $tools $peers $build"
+packages="$victims $tools $measures $peers $build"
 # With --cross: Debian's own compiler and its library source, for type-checks of other systems.
 if [ "${1:-}" = --cross ]; then
     packages="$packages rustc-web cargo-web rust-web-src"

@@ -4,6 +4,7 @@
 mod bench;
 mod cross;
 mod guest;
+mod instructions;
 mod kernel_faults;
 mod steps;
 mod tidy;
@@ -27,6 +28,12 @@ enum Command {
     Tidy,
     /// Measure against other tools, side by side; prints machine, versions, medians, spread and ratios.
     Bench(bench::Options),
+    /// Count the instructions of the hot paths and compare them with ci/instructions.tsv.
+    Instructions {
+        /// Write the counts there instead.
+        #[arg(long)]
+        record: bool,
+    },
     /// Type-check for a system that is not this one: freebsd, illumos, or both.
     Cross {
         /// Which.
@@ -73,6 +80,7 @@ fn main() -> ExitCode {
         Command::Ci => steps::ci(),
         Command::Tidy => tidy::run(),
         Command::Bench(options) => bench::run(&options),
+        Command::Instructions { record } => instructions::check(record),
         Command::Cross { system } => cross::run(system),
         Command::CrossCheck { victim, variant } => steps::cross_check(victim.as_deref(), variant.as_deref()),
         Command::Stress { captures } => steps::stress(captures),

@@ -1,6 +1,6 @@
 //! The steps of continuous integration, in the order in which they are cheapest to fail.
 
-use crate::{cross, tidy};
+use crate::{cross, instructions, tidy};
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Instant;
@@ -36,7 +36,20 @@ pub fn ci() -> Result<(), String> {
     run("lints", &mut cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]))?;
     run("documentation", cargo(&["doc", "--workspace", "--no-deps", "--locked"]).env("RUSTDOCFLAGS", "-D warnings"))?;
     cross_if_possible()?;
-    run("tests", &mut cargo(&["test", "--workspace", "--locked"]))
+    run("tests", &mut cargo(&["test", "--workspace", "--locked"]))?;
+    count_if_possible()
+}
+
+fn count_if_possible() -> Result<(), String> {
+    println!("== instructions");
+    match instructions::missing() {
+        None => instructions::check(false),
+        Some(what) => {
+            println!("== instructions: skipped, {what}");
+            let required = std::env::var_os("POSTFAULT_REQUIRE_VALGRIND").is_some();
+            if required { Err(format!("counts are required, and {what}")) } else { Ok(()) }
+        }
+    }
 }
 
 fn cross_if_possible() -> Result<(), String> {

@@ -120,8 +120,8 @@ fn failed(what: &'static str, path: &Path) -> impl Fn(std::io::Error) -> VictimE
 
 /// The executable of that size, linked with further flags; built when it is not there yet.
 ///
-/// It takes `wait|die THREADS DEPTH [CLOCK-FILE [MAPPINGS]]`, prints `ready` when every thread is at the end of its walk, and
-/// waits there or dies by SIGSEGV. The clock file's first eight bytes are the longest gap, in nanoseconds, between two
+/// It takes `wait|die THREADS DEPTH [CLOCK-FILE [MAPPINGS [RESERVED-MIB [RESIDENT-MIB]]]]`, prints `ready` when every thread is at
+/// the end of its walk, and waits there or dies by SIGSEGV. The clock file's first eight bytes are the longest gap, in nanoseconds, between two
 /// looks of a thread at the clock; writing 1 to the second eight begins anew.
 ///
 /// # Errors

@@ -64,9 +64,23 @@ static void *watch_clock(void *at) {
   }
 }
 
+// Fills memory with what no compressor makes small for nothing: three words of four are noise.
+static void fill(size_t bytes) {
+  auto *words = static_cast<uint64_t *>(
+      mmap(nullptr, bytes + 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+  if (words == MAP_FAILED) exit(7);
+  uint64_t state = 88172645463325252u;
+  for (size_t n = 0; n < bytes / sizeof *words; n++) {
+    state ^= state << 13;
+    state ^= state >> 7;
+    state ^= state << 17;
+    words[n] = n % 4 ? state : n;
+  }
+}
+
 int main(int argc, char **argv) {
   if (argc < 4) {
-    fprintf(stderr, "usage: workload wait|die THREADS DEPTH [CLOCK-FILE [MAPPINGS]]\n");
+    fprintf(stderr, "usage: workload wait|die THREADS DEPTH [CLOCK-FILE [MAPPINGS [RESERVED-MIB [RESIDENT-MIB]]]]\n");
     return 2;
   }
   int threads = atoi(argv[2]);
@@ -86,6 +100,14 @@ int main(int argc, char **argv) {
       if (mprotect(pages + i * page_size, page_size, PROT_READ | PROT_WRITE)) return 5;
     }
   }
+  // Memory of which one page is used makes a core long, memory that is filled makes it large.
+  if (argc > 6) {
+    size_t reserved = ((size_t)atol(argv[6]) << 20) + 4096;
+    void *at = mmap(nullptr, reserved, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (at == MAP_FAILED) return 6;
+    *static_cast<volatile char *>(at) = 1;
+  }
+  if (argc > 7) fill((size_t)atol(argv[7]) << 20);
   pthread_attr_t attributes;
   pthread_attr_init(&attributes);
   pthread_attr_setstacksize(&attributes, 256 << 10);

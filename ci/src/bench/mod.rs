@@ -2,8 +2,10 @@
 //!
 //! Figures are ratios: the machine, its load and the versions are printed, and absolute times belong to this run only.
 
+mod cores;
 mod kernel;
 mod minidump;
+mod page;
 mod plot;
 mod sample;
 mod series;
@@ -11,9 +13,11 @@ mod sizes;
 mod tools;
 mod traces;
 
+pub use cores::crash;
+
 use crate::steps::{root, run as step};
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// A measurement that can be made alone.
@@ -60,8 +64,76 @@ pub struct Options {
     /// Write the page of figures only.
     #[arg(long)]
     page_only: bool,
+    /// Measure only these chapters of the page; the others stay as they are.
+    #[arg(long, value_delimiter = ',')]
+    chapter: Vec<Series>,
+    /// MiB of the core that holds all of its memory, for the page.
+    #[arg(long, default_value_t = 4096)]
+    core: u64,
+    /// drgn, if not in PATH.
+    #[arg(long, value_name = "FILE", default_value = "drgn")]
+    drgn: PathBuf,
     #[command(flatten)]
     kernel: kernel::Dump,
+}
+
+/// A chapter of the page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Series {
+    Live(series::Series),
+    Core(cores::Series),
+}
+
+impl clap::ValueEnum for Series {
+    fn value_variants<'a>() -> &'a [Self] {
+        use cores::Series as C;
+        use series::Series as L;
+        &[
+            Self::Live(L::Size),
+            Self::Live(L::Variables),
+            Self::Live(L::Forms),
+            Self::Live(L::Segments),
+            Self::Live(L::Threads),
+            Self::Live(L::ThreadsAndSize),
+            Self::Core(C::Cores),
+            Self::Core(C::CoreVariables),
+            Self::Core(C::Capture),
+            Self::Core(C::Pipe),
+            Self::Live(L::Stop),
+        ]
+    }
+
+    fn to_possible_value(&self) -> Option<clap::builder::PossibleValue> {
+        match self {
+            Self::Live(series) => series.to_possible_value(),
+            Self::Core(series) => series.to_possible_value(),
+        }
+    }
+}
+
+impl Options {
+    /// The chapters that are asked for, all by default; 2 GB of DWARF only when asked for.
+    fn chapters(&self) -> Vec<Series> {
+        use clap::ValueEnum as _;
+        if !self.chapter.is_empty() {
+            return self.chapter.clone();
+        }
+        let large = Series::Live(series::Series::ThreadsAndSize);
+        Series::value_variants().iter().copied().filter(|s| self.big || *s != large).collect()
+    }
+
+    fn chapter(&self, postfault: &Path, series: Series) -> Result<(), String> {
+        let (runs, big) = (self.runs, self.big);
+        match series {
+            Series::Live(series) => {
+                let (threads, segments) = (self.threads.as_slice(), self.segments.as_slice());
+                series::measure(series, &series::With { postfault, runs, threads, segments, big })
+            }
+            Series::Core(series) => {
+                cores::measure(series, &cores::With { postfault, runs, resident: self.core, big, drgn: &self.drgn })
+            }
+        }
+    }
 }
 
 /// Runs every measurement.
@@ -85,8 +157,8 @@ pub fn run(options: &Options) -> Result<(), String> {
         Some(Part::Sizes) => return sizes::measure(&postfault, options.resident),
         None => {}
     }
-    let mut failed = Vec::new();
-    failed.extend(series::measure(&postfault, options.runs, &options.threads, &options.segments, options.big).err());
+    let mut failed: Vec<String> =
+        options.chapters().into_iter().filter_map(|series| options.chapter(&postfault, series).err()).collect();
     if !options.page_only {
         failed.extend(sizes::measure(&postfault, options.resident).err());
         failed.extend(traces::measure(&postfault, options.runs).err());
@@ -129,6 +201,6 @@ fn scratch() -> Result<tempfile::TempDir, String> {
 }
 
 /// `path`'s size in bytes.
-fn size(path: &PathBuf) -> Result<u64, String> {
+fn size(path: &Path) -> Result<u64, String> {
     std::fs::metadata(path).map(|m| m.len()).map_err(|e| format!("{}: {e}", path.display()))
 }

@@ -1,12 +1,10 @@
-//! Time against the numbers of threads and segments and the size of DWARF, beside other tools, and the page about it.
+//! Time against the numbers of threads and segments and the size of DWARF, beside other tools.
 //!
 //! Every point is one waiting process that all tools look at in turn. Absolute times belong to the run; what the page
 //! is for are the ratios, of processor time as well as of wall time because other programs may use the machine.
 
-use super::sample::{Sample, Spread, spread};
-use super::{machine, plot, size, tools};
-use crate::steps::root;
-use std::fmt::Write as _;
+use super::page::{self, Chapter, Point, in_turn};
+use super::{size, tools};
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
@@ -14,9 +12,12 @@ use std::process::{Child, Command, Stdio};
 use testdata::workload::{self, Size};
 
 /// Frames of the generated walk in each thread.
-const DEPTH: &str = "24";
+pub const DEPTH: &str = "24";
 /// Threads of the largest program, where that is measured.
 const LARGE_THREADS: usize = 1000;
+/// Threads of the program that is captured with its variables.
+const STOPPED_THREADS: usize = 200;
+
 /// What the tools look at.
 #[derive(Clone, Copy)]
 struct Subject<'p> {
@@ -25,98 +26,168 @@ struct Subject<'p> {
     threads: usize,
     /// Mappings besides those of a program that asks for none.
     mappings: usize,
-    values: bool,
+    ask: Ask,
 }
 
-/// The figures of all tools for one process.
-pub struct Point {
-    pub threads: usize,
-    pub mappings: usize,
-    pub form: &'static str,
-    /// Bytes of the executable, nearly all of it DWARF.
-    pub bytes: u64,
-    pub names: Vec<&'static str>,
-    /// In the order of the names.
-    pub samples: Vec<Vec<Sample>>,
-    /// Why there are none, in the same order.
-    pub left_out: Vec<Option<String>>,
+/// What they are asked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ask {
+    Backtraces,
+    Variables,
+    /// A snapshot with variables, in a stop and from a copy of the process.
+    Snapshot,
 }
 
-/// A plot's file, the name of its x axis, and what lies on that.
-type Plot = (&'static str, &'static str, fn(&Point) -> f64);
-
-/// A chapter of the page.
-struct Chapter {
-    title: &'static str,
-    plot: Option<Plot>,
-    points: Vec<Point>,
+/// A series of the page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Series {
+    /// Programs of three sizes.
+    Size,
+    /// The same, with all variables.
+    Variables,
+    /// DWARF in several forms.
+    Forms,
+    /// Many mappings.
+    Segments,
+    /// Many threads.
+    Threads,
+    /// Many threads of the largest program.
+    ThreadsAndSize,
+    /// How long a capture with variables stops the program.
+    Stop,
 }
 
-/// Measures, and writes `docs/performance.md` and its plots.
-pub fn measure(postfault: &Path, runs: usize, threads: &[usize], segments: &[usize], big: bool) -> Result<(), String> {
-    let cache = super::scratch()?;
-    let measure = |subject: Subject<'_>| point(subject, runs, postfault, cache.path(), &mut Vec::new());
-    let small = workload::build(Size::Small, &[]).map_err(|e| e.to_string())?;
-    let medium = workload::build(Size::Medium, &[]).map_err(|e| e.to_string())?;
-    let big = if big { Some(workload::build(Size::Big, &[]).map_err(|e| e.to_string())?) } else { None };
-    let one = Subject { program: &small, form: "g++ DWARF 5", threads: 1, mappings: 0, values: false };
-    let sizes: Vec<Subject<'_>> = [Some(&small), Some(&medium), big.as_ref()]
-        .into_iter()
-        .flatten()
-        .map(|program| Subject { program, ..one })
-        .collect();
-    let all = |subjects: Vec<Subject<'_>>| subjects.into_iter().map(measure).collect::<Result<Vec<_>, _>>();
-    let by_size = all(sizes.clone())?;
-    let by_value = all(sizes.into_iter().map(|s| Subject { values: true, ..s }).collect())?;
-    let by_segments = all(segments.iter().map(|n| Subject { mappings: *n, ..one }).collect())?;
+/// What all series are measured with.
+pub struct With<'w> {
+    pub postfault: &'w Path,
+    pub runs: usize,
+    pub threads: &'w [usize],
+    pub segments: &'w [usize],
+    pub big: bool,
+}
+
+/// Measures a series and writes its chapter of the page.
+pub fn measure(series: Series, with: &With<'_>) -> Result<(), String> {
     let folder = super::scratch()?;
-    let mut by_form = Vec::new();
+    let small = built(Size::Small)?;
+    let one = Subject { program: &small, form: "g++ DWARF 5", threads: 1, mappings: 0, ask: Ask::Backtraces };
+    let mut over = Vec::new();
+    let mut measured = |subject: Subject<'_>, x: f64| point(subject, x, with, folder.path(), &mut over);
+    let mut sizes = Vec::new();
+    if matches!(series, Series::Size | Series::Variables) {
+        sizes = vec![small.clone(), built(Size::Medium)?];
+        sizes.extend(if with.big { Some(built(Size::Big)?) } else { None });
+    }
+    let by_size = |ask: Ask, measured: &mut dyn FnMut(Subject<'_>, f64) -> Result<Point, String>| {
+        let points = sizes.iter().map(|program| measured(Subject { program, ask, ..one }, megabytes(size(program)?)));
+        points.collect::<Result<Vec<_>, String>>()
+    };
+    let chapter = match series {
+        Series::Size => Chapter {
+            title: "Size of DWARF",
+            about: "Backtraces with source lines and inlined calls of all frames, of a waiting program with one thread.",
+            plot: Some(("performance-size.svg", "MB of program")),
+            commands: Ask::Backtraces.shown(),
+            points: by_size(Ask::Backtraces, &mut measured)?,
+        },
+        Series::Variables => Chapter {
+            title: "With all variables",
+            about: "The same programs, with all variables of all frames.",
+            plot: Some(("performance-variables.svg", "MB of program")),
+            commands: Ask::Variables.shown(),
+            points: by_size(Ask::Variables, &mut measured)?,
+        },
+        Series::Forms => Chapter {
+            title: "Forms of DWARF",
+            about: "The medium program without `.debug_aranges`, with compressed sections, and with compressed sections in a \
+                    file of its own, as distributions have them.",
+            plot: None,
+            commands: Ask::Backtraces.shown(),
+            points: forms(&built(Size::Medium)?, folder.path())?
+                .iter()
+                .map(|(form, program)| measured(Subject { program, form, ..one }, 0.0))
+                .collect::<Result<_, _>>()?,
+        },
+        Series::Segments => Chapter {
+            title: "Segments",
+            about: "The small program with further mappings.",
+            plot: Some(("performance-segments.svg", "mappings")),
+            commands: Ask::Backtraces.shown(),
+            points: with
+                .segments
+                .iter()
+                .map(|n| measured(Subject { mappings: *n, ..one }, count(*n)))
+                .collect::<Result<_, _>>()?,
+        },
+        Series::Threads => Chapter {
+            title: "Threads",
+            about: "The small program with further threads.",
+            plot: Some(("performance-threads.svg", "threads")),
+            commands: Ask::Backtraces.shown(),
+            points: with
+                .threads
+                .iter()
+                .map(|n| measured(Subject { threads: *n, ..one }, count(*n)))
+                .collect::<Result<_, _>>()?,
+        },
+        Series::ThreadsAndSize => Chapter {
+            title: "Many threads and much DWARF",
+            about: "The largest program, nearly all of its units on some stack.",
+            plot: None,
+            commands: Ask::Backtraces.shown(),
+            points: vec![measured(Subject { program: &built(Size::Big)?, threads: LARGE_THREADS, ..one }, 0.0)?],
+        },
+        Series::Stop => Chapter {
+            title: "Stop with variables",
+            about: "A snapshot with all variables of 200 threads: how long they stand still, and with `--fork`, which reads \
+                    them from a copy of the process.",
+            plot: None,
+            commands: Ask::Snapshot.shown(),
+            points: vec![measured(Subject { threads: STOPPED_THREADS, ask: Ask::Snapshot, ..one }, 0.0)?],
+        },
+    };
+    page::write(with.runs, &chapter)
+}
+
+fn built(size: Size) -> Result<PathBuf, String> {
+    workload::build(size, &[]).map_err(|e| e.to_string())
+}
+
+impl Ask {
+    fn tools(self, postfault: &Path, folder: &Path, pid: &str) -> Vec<tools::Tool> {
+        match self {
+            Self::Backtraces => tools::live(postfault, folder, pid, false),
+            Self::Variables => tools::live(postfault, folder, pid, true),
+            Self::Snapshot => tools::snapshot(postfault, folder, pid),
+        }
+    }
+
+    fn shown(self) -> Vec<tools::Tool> {
+        self.tools(Path::new("postfault"), Path::new("DIR"), "PID")
+    }
+}
+
+/// The program in other forms.
+fn forms(program: &Path, folder: &Path) -> Result<Vec<(&'static str, PathBuf)>, String> {
+    let mut forms = Vec::new();
     for (form, arguments) in [
         ("no aranges", ["-R", ".debug_aranges"]),
         ("zlib", ["--compress-debug-sections=zlib", "-p"]),
         ("zstd", ["--compress-debug-sections=zstd", "-p"]),
     ] {
-        let program = folder.path().join(form.replace(' ', "-"));
-        let made = Command::new("objcopy").args(arguments).arg(&medium).arg(&program).status();
-        if made.is_ok_and(|status| status.success()) {
-            by_form.push(measure(Subject { program: &program, form, ..one })?);
+        let made = folder.join(form.replace(' ', "-"));
+        let status = Command::new("objcopy").args(arguments).arg(program).arg(&made).status();
+        if status.is_ok_and(|status| status.success()) {
+            forms.push((form, made));
         }
     }
     // Debug information in a file of its own, compressed, as distributions have it.
-    if let Some(program) = separate(&medium, folder.path()) {
-        by_form.push(measure(Subject { program: &program, form: "zlib, separate file", ..one })?);
+    forms.extend(separate(program, folder).map(|made| ("zlib, separate file", made)));
+    if forms.is_empty() {
+        Err("objcopy (Debian package binutils) made none of the forms".to_owned())
+    } else {
+        Ok(forms)
     }
-    let mut over = Vec::new();
-    let mut by_threads = Vec::new();
-    for n in threads {
-        by_threads.push(point(Subject { threads: *n, ..one }, runs, postfault, cache.path(), &mut over)?);
-    }
-    let by_size_of_many = all(big.iter().map(|program| Subject { program, threads: LARGE_THREADS, ..one }).collect())?;
-    let chapters = [
-        Chapter {
-            title: "Size of DWARF",
-            plot: Some(("performance-size.svg", "MB of DWARF", |p| megabytes(p.bytes))),
-            points: by_size,
-        },
-        Chapter {
-            title: "With all variables",
-            plot: Some(("performance-variables.svg", "MB of DWARF", |p| megabytes(p.bytes))),
-            points: by_value,
-        },
-        Chapter { title: "Forms of DWARF", plot: None, points: by_form },
-        Chapter {
-            title: "Segments",
-            plot: Some(("performance-segments.svg", "mappings", |p| count(p.mappings))),
-            points: by_segments,
-        },
-        Chapter {
-            title: "Threads",
-            plot: Some(("performance-threads.svg", "threads", |p| count(p.threads))),
-            points: by_threads,
-        },
-        Chapter { title: "Many threads and much DWARF", plot: None, points: by_size_of_many },
-    ];
-    write_page(runs, &chapters)
 }
 
 /// The program without debug information, which is in a compressed file beside it.
@@ -190,119 +261,27 @@ impl Drop for Waiting {
 /// Looks at one process with all tools in turn, but those that `over` says took too long for an easier one.
 fn point(
     subject: Subject<'_>,
-    runs: usize,
-    postfault: &Path,
-    cache: &Path,
+    x: f64,
+    with: &With<'_>,
+    folder: &Path,
     over: &mut Vec<&'static str>,
 ) -> Result<Point, String> {
-    let Subject { program, form, threads, mappings, values } = subject;
+    let Subject { program, form, threads, mappings, ask } = subject;
     let waiting = Waiting::start(&subject)?;
-    let pid = waiting.child.id().to_string();
-    let tools = tools::live(postfault, cache, &pid, values);
-    let mut samples: Vec<Vec<Sample>> = tools.iter().map(|_| Vec::new()).collect();
+    let tools = ask.tools(with.postfault, folder, &waiting.child.id().to_string());
     let mut left_out: Vec<Option<String>> =
-        tools.iter().map(|t| over.contains(&t.name).then(|| "took too long with fewer threads".to_owned())).collect();
-    // The first round warms page cache and our cache, and is not counted; then all take turns.
-    for round in 0..=runs {
-        for ((tool, list), left_out) in tools.iter().zip(&mut samples).zip(&mut left_out) {
-            // What failed or took too long will do so again.
-            if left_out.is_some() {
-                continue;
-            }
-            waiting.reset().map_err(|e| e.to_string())?;
-            match tool.limited() {
-                Ok(sample) if round > 0 => list.push(Sample { stop: waiting.gap(), ..sample }),
-                Ok(_) => {}
-                Err(why) => {
-                    println!("left out: {}: {why}", tool.name);
-                    if why == tools::TOO_LONG {
-                        over.push(tool.name);
-                    }
-                    *left_out = Some(why);
-                }
-            }
-        }
+        tools.iter().map(|t| over.contains(&t.name).then(|| "took too long for an easier one".to_owned())).collect();
+    let reset = || waiting.reset().map_err(|e| e.to_string());
+    let samples = in_turn(&tools, with.runs, &mut left_out, reset, || waiting.gap())?;
+    let slow = tools.iter().zip(&left_out).filter(|(_, why)| why.as_deref() == Some(tools::TOO_LONG));
+    over.extend(slow.map(|(tool, _)| tool.name));
+    let mut what =
+        format!("{form}, {} MB, {threads} thread{}", size(program)? / 1_000_000, if threads == 1 { "" } else { "s" });
+    if mappings > 0 {
+        what.push_str(&format!(", {mappings} mappings"));
     }
-    let bytes = size(&program.to_path_buf())?;
-    println!("measured {form}, {bytes} bytes, {threads} threads, {mappings} mappings");
-    let names = tools.iter().map(|t| t.name).collect();
-    Ok(Point { threads, mappings, form, bytes, names, samples, left_out })
-}
-
-fn rows(text: &mut String, points: &[Point]) {
-    text.push_str(
-        "\n| program | threads | mappings | tool | runs | wall s | CPU s | peak MiB | longest stop ms | wall, × ours | CPU, × ours |\n\
-         |---|---|---|---|---|---|---|---|---|---|---|\n",
-    );
-    for point in points {
-        let ours = point.samples.first().map(Vec::as_slice).unwrap_or_default();
-        let (wall, cpu) = (spread(ours, |s| s.wall).median, spread(ours, |s| s.cpu).median);
-        for ((name, list), left_out) in point.names.iter().zip(&point.samples).zip(&point.left_out) {
-            let program = format!("{}, {} MB", point.form, point.bytes / 1_000_000);
-            if list.is_empty() {
-                let _ = writeln!(
-                    text,
-                    "| {program} | {} | {} | {name} | 0 | {} | | | | | |",
-                    point.threads,
-                    point.mappings,
-                    left_out.as_deref().unwrap_or("no run was counted")
-                );
-                continue;
-            }
-            let s = |figure: fn(&Sample) -> f64| spread(list, figure);
-            let show = |s: Spread| format!("{:.3} ({:.3} to {:.3})", s.median, s.least, s.most);
-            let _ = writeln!(
-                text,
-                "| {program} | {} | {} | {name} | {} | {} | {} | {:.0} | {:.2} | {:.1} | {:.1} |",
-                point.threads,
-                point.mappings,
-                list.len(),
-                show(s(|s| s.wall)),
-                show(s(|s| s.cpu)),
-                s(|s| s.peak).median / 1024.0,
-                s(|s| s.stop).median * 1000.0,
-                s(|s| s.wall).median / wall,
-                s(|s| s.cpu).median / cpu,
-            );
-        }
-    }
-}
-
-fn write_page(runs: usize, chapters: &[Chapter]) -> Result<(), String> {
-    let mut text = String::from(
-        "# Performance\n\nWritten by `cargo xtask bench`. All tools look at the same waiting process in turn, with the page \
-         cache warm and no index but what the program has; the first round is not counted. Medians, and in brackets the \
-         least and the most. \"Longest stop\" is the longest gap that a thread of the target saw in the clock, with what \
-         the machine's other work added to it. Mappings are those that the program was asked for, besides its own. Quote \
-         the ratios, not the seconds.\n\n",
-    );
-    text.push_str(&machine());
-    let _ = writeln!(text, "\nCounted runs: {runs}. Frames per thread: {DEPTH} of the walk and their inlined calls.\n");
-    for values in [false, true] {
-        for tool in tools::live(Path::new("postfault"), Path::new("DIR"), "4711", values) {
-            let _ = writeln!(text, "    {}", tool.words.join(" "));
-        }
-    }
-    for Chapter { title, plot, points } in chapters {
-        let _ = writeln!(text, "\n## {title}");
-        rows(&mut text, points);
-        let Some((file, axis, x)) = plot.filter(|_| points.len() > 1) else { continue };
-        let _ = writeln!(text, "\n![CPU seconds against {axis}]({file})");
-        let names = points.first().map(|p| p.names.clone()).unwrap_or_default();
-        let lines: Vec<plot::Line<'_>> = names
-            .iter()
-            .enumerate()
-            .map(|(n, name)| plot::Line {
-                name,
-                points: points
-                    .iter()
-                    .filter_map(|p| Some((x(p), spread(p.samples.get(n).filter(|s| !s.is_empty())?, |s| s.cpu).median)))
-                    .collect(),
-            })
-            .collect();
-        write(file, &plot::svg(axis, "CPU seconds", &lines))?;
-    }
-    write("performance.md", &text)
+    println!("measured {what}");
+    Ok(Point { what, x, names: tools.iter().map(|t| t.name).collect(), samples, left_out })
 }
 
 fn count(n: usize) -> f64 {
@@ -311,9 +290,4 @@ fn count(n: usize) -> f64 {
 
 fn megabytes(bytes: u64) -> f64 {
     u32::try_from(bytes / 1000).map_or(f64::NAN, f64::from) / 1000.0
-}
-
-fn write(file: &str, text: &str) -> Result<(), String> {
-    let path: PathBuf = root().join("docs").join(file);
-    std::fs::write(&path, text).map_err(|e| format!("{}: {e}", path.display()))
 }
