@@ -8,10 +8,10 @@ use crate::stacks::StackTable;
 use crate::walk::Walked;
 use debuginfo::Modules;
 use debuginfo::dwarf::SourceFrame;
-use evidence::{Access, Arch, Context, Identity, Mapping, ModuleId, Os, Registers, Target, register_name};
+use evidence::{Access, Addr, Arch, Context, Identity, Mapping, ModuleId, Os, Registers, Target, register_name};
 use snapshot_format::Snapshot;
 use snapshot_format::schema::{self, Trust};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use unwind::Frame;
 
 /// Frames of a thread whose registers are kept besides the innermost one's: enough to follow an argument outwards.
@@ -45,9 +45,13 @@ pub(crate) fn assemble(
         files: target.open_files().iter().map(file).collect(),
         ..Snapshot::default()
     };
+    // Threads of a pool wait in the same place: their rows are made once.
+    let mut same: HashMap<Vec<Named>, Option<u32>> = HashMap::new();
     for w in walked {
-        let rows: Vec<schema::Frame> = w.stack.frames.iter().flat_map(|f| frames(f, resolved, modules)).collect();
-        let stack = if rows.is_empty() { None } else { table.add(rows) };
+        let stack = *same.entry(w.stack.frames.iter().map(Named::of).collect()).or_insert_with(|| {
+            let rows: Vec<schema::Frame> = w.stack.frames.iter().flat_map(|f| frames(f, resolved, modules)).collect();
+            if rows.is_empty() { None } else { table.add(rows) }
+        });
         snapshot.threads.push(thread(w, stack, target.mappings()));
         registers(w, resolved, &mut snapshot.registers);
     }
@@ -235,6 +239,23 @@ const fn trust(t: unwind::Trust) -> Trust {
         unwind::Trust::FramePointer => Trust::FramePointer,
         unwind::Trust::Scan => Trust::Scan,
         unwind::Trust::ShadowStack => Trust::ShadowStack,
+    }
+}
+
+/// What the rows of a physical frame follow from.
+#[derive(PartialEq, Eq, Hash)]
+struct Named {
+    pc: Addr,
+    trust: unwind::Trust,
+    is_return_address: bool,
+    suspect: bool,
+    signal_frame: bool,
+}
+
+impl Named {
+    const fn of(frame: &Frame) -> Self {
+        let Frame { pc, trust, is_return_address, suspect, signal_frame, .. } = *frame;
+        Self { pc, trust, is_return_address, suspect, signal_frame }
     }
 }
 

@@ -15,15 +15,22 @@ const LIMIT_STACK_AHEAD: u64 = 64 << 20;
 /// Most bytes fetched in advance for all threads together.
 const LIMIT_ALL_STACKS: u64 = 512 << 20;
 
+/// Bytes of the stacks that the chosen threads have in use.
+pub(crate) fn used(target: &dyn Target, chosen: &[Chosen<'_>]) -> u64 {
+    let stacks = chosen.iter().filter_map(|c| used_stack(target, c.thread));
+    stacks.fold(0, |sum, r| sum.saturating_add(r.end.0.saturating_sub(r.start.0).min(LIMIT_STACK_AHEAD)))
+}
+
+/// From a thread's stack pointer, and the red zone below it, to the end of its mapping.
+pub(crate) fn used_stack(target: &dyn Target, thread: &Thread) -> Option<Range<Addr>> {
+    let sp = thread.registers.sp()?;
+    Some(sp.wrapping_sub(RED_ZONE)..stack_end(target.mappings(), sp)?)
+}
+
 /// Reads the used part of every chosen thread's stack in one batch.
 pub(crate) fn stacks(target: &dyn Target, chosen: &[Chosen<'_>], paged: &Paged<'_>) {
-    let used: u64 = chosen
-        .iter()
-        .filter_map(|c| c.thread.registers.sp())
-        .filter_map(|sp| stack_end(target.mappings(), sp)?.offset_from(sp))
-        .fold(0, |sum, n| sum.saturating_add(n.min(LIMIT_STACK_AHEAD)));
     // Only when all of them together are too much does each get an equal share.
-    let ahead = if used <= LIMIT_ALL_STACKS {
+    let ahead = if used(target, chosen) <= LIMIT_ALL_STACKS {
         LIMIT_STACK_AHEAD
     } else {
         LIMIT_ALL_STACKS.checked_div(chosen.len().max(1).to_u64()).unwrap_or(0).max(8 << 10)
@@ -31,9 +38,7 @@ pub(crate) fn stacks(target: &dyn Target, chosen: &[Chosen<'_>], paged: &Paged<'
     let mut ranges: Vec<Range<Addr>> = Vec::new();
     for c in chosen {
         let Some(sp) = c.thread.registers.sp() else { continue };
-        if let Some(end) = stack_end(target.mappings(), sp) {
-            ranges.push(sp.wrapping_sub(RED_ZONE)..end.min(sp.saturating_add(ahead)));
-        }
+        ranges.extend(used_stack(target, c.thread).map(|r| r.start..r.end.min(sp.saturating_add(ahead))));
         ranges.extend(own_stack(target, c.thread, sp).map(|r| Addr(r.end.0.saturating_sub(ahead)).max(r.start)..r.end));
     }
     ranges.retain(|r| r.start < r.end);

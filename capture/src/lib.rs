@@ -25,6 +25,7 @@ mod collect;
 mod fetch;
 mod outline;
 mod parallel;
+mod plain;
 mod plan;
 mod redact;
 mod resolve;
@@ -61,7 +62,15 @@ pub fn capture(target: &dyn Target, locator: &Locator, plan: &Plan, release: Rel
         None => target,
     };
     let chosen = plan.choose(target);
-    fetch::stacks(target, &chosen, &paged);
+    // A process that has come to its end is in no hurry, and what its runtimes have to say lies anywhere. Files wait for
+    // nobody: a core without an event (gcore) is read as long as there is something to read. Nor does a kernel that is read
+    // while it runs.
+    let stopped = matches!(target.identity().origin, Origin::LiveProcess | Origin::LiveKernel) && kernel.is_none();
+    let waits = stopped && target.event().is_none();
+    let early = !plan.variables && plan.keep_memory.is_local() && waits;
+    // Stacks are copied, and walked when the target runs again; many are walked one after the other instead of being kept.
+    let large = early && plain::are_many(target, &chosen, plan);
+    fetch::stacks(target, if large { chosen.get(..1).unwrap_or_default() } else { &chosen }, &paged);
 
     let outlined;
     let modules = if let Some(kernel) = &kernel {
@@ -70,12 +79,13 @@ pub fn capture(target: &dyn Target, locator: &Locator, plan: &Plan, release: Rel
         outlined = Modules::outline(target, &paged, locator, &doubts);
         &outlined
     };
-    // A process that has come to its end is in no hurry, and what its runtimes have to say lies anywhere. Files wait for
-    // nobody: a core without an event (gcore) is read as long as there is something to read. Nor does a kernel that is read
-    // while it runs.
-    let stopped = matches!(target.identity().origin, Origin::LiveProcess | Origin::LiveKernel) && kernel.is_none();
-    let waits = stopped && target.event().is_none();
-    let early = !plan.variables && plan.keep_memory.is_local() && waits;
+    let info = DebugInfo::new(modules, &doubts);
+    let info = if plan.variables || !plan.globals.is_empty() { info } else { info.without_locations() };
+    let mut plain = Vec::new();
+    if large {
+        plain = plain::walk(target, &chosen, target.memory(), &info, plan);
+        fetch::stacks(target, &plain::others(&chosen, &plain), &paged);
+    }
     if early {
         fetch::before_release(target, modules, &paged);
         paged.release();
@@ -83,9 +93,10 @@ pub fn capture(target: &dyn Target, locator: &Locator, plan: &Plan, release: Rel
     }
 
     let backed = &debuginfo::images::Backed::new(&paged, modules);
-    let info = DebugInfo::new(modules, &doubts);
-    let info = if plan.variables || !plan.globals.is_empty() { info } else { info.without_locations() };
-    let mut walked = walk::walk(target, &chosen, backed, &info, plan);
+    if !large {
+        plain = plain::walk(target, &chosen, backed, &info, plan);
+    }
+    let mut walked = walk::walk(target, &chosen, plain, backed, &info, plan);
     // A healthy process has no event; one that sits in the handler of a fault shows it on a stack.
     let handled =
         if target.event().is_none() { collect::handler::find(target, &walked, backed, &doubts) } else { None };

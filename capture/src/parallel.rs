@@ -7,10 +7,21 @@ use std::sync::{Mutex, PoisonError};
 ///
 /// A panic in `work` is passed on to the caller.
 pub fn for_each_parallel<T: Sync, R: Send>(items: &[T], workers: usize, work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    for_each_parallel_with(items, workers, || (), |(), item| work(item))
+}
+
+/// The same, with something that each thread makes for itself first.
+pub(crate) fn for_each_parallel_with<T: Sync, R: Send, S>(
+    items: &[T],
+    workers: usize,
+    own: impl Fn() -> S + Sync,
+    work: impl Fn(&mut S, &T) -> R + Sync,
+) -> Vec<R> {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let workers = if workers == 0 { processors } else { workers }.min(items.len());
     if workers <= 1 {
-        return items.iter().map(work).collect();
+        let mut state = own();
+        return items.iter().map(|item| work(&mut state, item)).collect();
     }
     let queue = Injector::new();
     for job in items.iter().enumerate() {
@@ -20,15 +31,15 @@ pub fn for_each_parallel<T: Sync, R: Send>(items: &[T], workers: usize, work: im
     std::thread::scope(|scope| {
         for _ in 0..workers {
             scope.spawn(|| {
-                let mut own = Vec::new();
+                let (mut state, mut results) = (own(), Vec::new());
                 loop {
                     match queue.steal() {
-                        Steal::Success((index, item)) => own.push((index, work(item))),
+                        Steal::Success((index, item)) => results.push((index, work(&mut state, item))),
                         Steal::Retry => {}
                         Steal::Empty => break,
                     }
                 }
-                done.lock().unwrap_or_else(PoisonError::into_inner).extend(own);
+                done.lock().unwrap_or_else(PoisonError::into_inner).extend(results);
             });
         }
     });

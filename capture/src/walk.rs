@@ -16,14 +16,32 @@ pub(crate) struct Walked<'t> {
     pub(crate) saved: Vec<saved_arguments::Saved>,
 }
 
+/// Walks the stacks of the chosen threads; those of `plain`, which are in the same order, are known already.
 pub(crate) fn walk<'t>(
+    target: &'t dyn Target,
+    chosen: &[Chosen<'t>],
+    plain: Vec<Option<Stack>>,
+    memory: &dyn Memory,
+    info: &DebugInfo<'_>,
+    plan: &Plan,
+) -> Vec<Walked<'t>> {
+    let mut plain = plain;
+    plain.resize_with(chosen.len(), || None);
+    let left: Vec<Chosen<'t>> = chosen.iter().zip(&plain).filter(|(_, p)| p.is_none()).map(|(c, _)| *c).collect();
+    let mut left = walk_each(target, &left, memory, info, plan).into_iter();
+    let known = |c: &Chosen<'t>, stack| Walked { thread: c.thread, faulting: c.faulting, stack, saved: Vec::new() };
+    let walked = chosen.iter().zip(plain).map(|(c, plain)| plain.map_or_else(|| left.next(), |s| Some(known(c, s))));
+    walked.flatten().collect()
+}
+
+fn walk_each<'t>(
     target: &'t dyn Target,
     chosen: &[Chosen<'t>],
     memory: &dyn Memory,
     info: &DebugInfo<'_>,
     plan: &Plan,
 ) -> Vec<Walked<'t>> {
-    let limits = unwind::Limits { frames: plan.frames, address_mask: target.identity().address_mask };
+    let limits = limits(target, plan);
     // What Linux leaves of a task that it switched out is where a call will return to.
     let switches = target.identity().os == Os::Linux;
     let saves = target.identity().os == Os::Illumos && target.machine().is_some() && plan.variables;
@@ -46,6 +64,11 @@ pub(crate) fn walk<'t>(
         stack.frames.shrink_to_fit();
         Walked { thread: c.thread, faulting: c.faulting, stack, saved }
     })
+}
+
+/// What bounds the walk of one stack.
+pub(crate) fn limits(target: &dyn Target, plan: &Plan) -> unwind::Limits {
+    unwind::Limits { frames: plan.frames, address_mask: target.identity().address_mask }
 }
 
 /// Drops the registers that only variables are evaluated with: of thousands of stacks they are the larger part. A stack

@@ -29,6 +29,7 @@ mod orc_step;
 mod pe_arm64;
 mod pe_epilogue;
 mod pe_step;
+mod plain;
 mod scan;
 mod shadow_stack;
 mod sym_step;
@@ -39,9 +40,10 @@ mod walk;
 use debuginfo::DebugInfo;
 use evidence::{Addr, Memory, Registers};
 pub use freebsd_kernel::unwind_freebsd_kernel;
+pub use plain::{Plain, StackBytes};
 
 /// How a frame was found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Trust {
     /// The recorded registers themselves.
     Context,

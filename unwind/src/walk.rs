@@ -62,7 +62,7 @@ impl<'w, 'm> Walker<'w, 'm> {
 
     /// The rules for a frame. A signal trampoline is "returned to" at its first byte, where nothing was called: glibc
     /// starts its FDE one byte early for unwinders that look at `pc - 1`, other C libraries do not.
-    fn rules(&self, frame: &mut Frame) -> Option<Arc<Row<'m>>> {
+    pub(crate) fn rules(&self, frame: &mut Frame) -> Option<Arc<Row<'m>>> {
         let row = self.row_at(frame.lookup());
         if !frame.is_return_address {
             frame.signal_frame = row.as_ref().is_some_and(|r| r.signal_frame);
@@ -355,7 +355,7 @@ impl<'w, 'm> Walker<'w, 'm> {
 
 /// Whether the target is a kernel: only kernels have ORC tables, or images in the upper half of the address space (but
 /// for what a kernel itself puts into every process, whose names are in brackets).
-fn is_kernel(info: &DebugInfo<'_>) -> bool {
+pub(crate) fn is_kernel(info: &DebugInfo<'_>) -> bool {
     let upper = |at: Addr| at.0 >> 47 == 0x1_ffff;
     info.modules().list().iter().any(|m| m.orc().is_some() || (upper(m.base) && !m.path.starts_with('[')))
 }

@@ -6,7 +6,7 @@ use evidence::{Addr, Arch, Doubts, Mapping, Protection, Register, Registers, Tar
 use platform::elfcore;
 use proptest::prelude::*;
 use std::sync::OnceLock;
-use unwind::{Limits, Stack, Trust, unwind};
+use unwind::{Limits, Plain, Stack, StackBytes, Trust, unwind};
 
 const CODE: u64 = 0x40_0000;
 const STACK: u64 = 0x7fff_0000;
@@ -146,6 +146,67 @@ fn real() -> &'static Real {
     })
 }
 
+/// All that is said of the frames of a stack, but for registers that were recovered.
+fn said(stack: &Stack) -> Vec<String> {
+    let frames = stack.frames.iter().enumerate();
+    let mut said: Vec<String> = frames
+        .map(|(n, f)| {
+            let registers = if n == 0 { f.registers.iter().collect() } else { Vec::new() };
+            let flags = (f.is_return_address, f.trust, f.signal_frame, f.suspect);
+            format!("{} {:?} {flags:?} {registers:?}", f.pc, f.cfa)
+        })
+        .collect();
+    said.extend(stack.truncated.clone());
+    said
+}
+
+/// Whether a stack is plain; then the walk says the same of it.
+fn agrees(start: &Registers, bytes: StackBytes<'_>, memory: &FakeMemory, info: &DebugInfo<'_>, limits: Limits) -> bool {
+    let mut plain = Plain::new(start.arch, memory, info, limits).unwrap();
+    let Some(found) = plain.walk(start, bytes) else { return false };
+    assert_eq!(said(&found), said(&unwind(start, memory, info, &limits)));
+    true
+}
+
+#[test]
+fn plain_stacks_are_walked_alike() {
+    let real = real();
+    let doubts = Doubts::new();
+    let info = DebugInfo::new(&real.modules, &doubts);
+    let limits = Limits { frames: 5000, ..Limits::default() };
+    let (mut plain, mut others) = (0, 0);
+    let mut check = |stack: &[u8], start: &Registers| {
+        let memory = FakeMemory::new().with(real.base, stack.to_vec());
+        let is_plain = agrees(start, StackBytes { start: real.base, bytes: stack }, &memory, &info, limits);
+        *(if is_plain { &mut plain } else { &mut others }) += 1;
+        is_plain
+    };
+    assert!(check(&real.stack, &real.start), "an undamaged stack is plain");
+    // A limit that is reached has to be said, and so has a missing stack pointer.
+    let few = Limits { frames: 2, ..Limits::default() };
+    let memory = FakeMemory::new().with(real.base, real.stack.clone());
+    let bytes = StackBytes { start: real.base, bytes: &real.stack };
+    assert!(!agrees(&real.start, bytes, &memory, &info, few));
+    let own = real.start.sp().unwrap().0;
+    let first = usize::try_from(own - real.base.0).unwrap() / 8;
+    let code = real.start.pc().unwrap().0;
+    for word in first..(first + 200).min(real.stack.len() / 8) {
+        for value in [0, 1, own, own + 64, real.base.0 + 8 * word as u64, code, code + 1, u64::MAX - 4, 1 << 63] {
+            let mut stack = real.stack.clone();
+            stack[word * 8..word * 8 + 8].copy_from_slice(&value.to_le_bytes());
+            check(&stack, &real.start);
+        }
+    }
+    for number in [6, 7, 16] {
+        for value in [0, 8, own, own + 8, own + 4096, code, code + 4, u64::MAX] {
+            let mut start = real.start.clone();
+            start.set(Register(number), value);
+            check(&real.stack, &start);
+        }
+    }
+    assert!(plain > 100 && others > 40, "{plain} plain, {others} others");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
@@ -175,10 +236,11 @@ proptest! {
         for (number, kind, raw) in registers {
             start.set(Register(number), value(kind, raw));
         }
-        let memory = FakeMemory::new().with(real.base, stack);
+        let memory = FakeMemory::new().with(real.base, stack.clone());
         let doubts = Doubts::new();
         let info = DebugInfo::new(&real.modules, &doubts);
         let limits = Limits { frames: 5000, ..Limits::default() };
+        agrees(&start, StackBytes { start: real.base, bytes: &stack }, &memory, &info, limits);
         let stack = unwind(&start, &memory, &info, &limits);
         prop_assert!(!stack.frames.is_empty() && stack.frames.len() <= limits.frames);
         prop_assert_eq!(stack.frames[0].pc, start.pc().unwrap());

@@ -130,7 +130,7 @@ pub fn stack(out: &mut dyn Write, view: &View<'_>, t: &Thread, show: Show) -> io
 }
 
 fn frame(out: &mut dyn Write, view: &View<'_>, index: usize, f: &Frame) -> io::Result<()> {
-    write!(out, "  {:<4}", format!("#{index}"))?;
+    write!(out, "  {:<3} ", format!("#{index}"))?;
     if f.inline {
         write!(out, "{DIM}{:<18}{DIM:#} ", "[inlined]")?;
     } else if view.knows_addresses() {
