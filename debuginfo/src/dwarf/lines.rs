@@ -4,17 +4,20 @@
 //! that is what people compare with: rows of line 0 are no rows; of several rows at one address the last statement
 //! start wins; a change of file at an address hides what the other file had there.
 
+use super::line_program::{Program, Registers, Sequence};
 use super::ranges::RangeMap;
 use super::unit::Unit;
 use crate::Slice;
-use evidence::{ToU64, ToUsize};
-use gimli::{AttributeValue, ColumnType, Reader as _, Section as _, UnitRef};
+use evidence::ToU64;
+use gimli::{AttributeValue, Reader as _, Section as _, UnitRef};
 use std::collections::HashMap;
-use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// Most rows kept for one unit: what a unit of some two million source lines needs, and 100 MB.
 pub const LIMIT_ROWS: usize = 1 << 22;
+
+/// Most sequences kept for one unit: as many as it may have functions.
+pub const LIMIT_SEQUENCES: usize = 1 << 20;
 
 /// One row of the table: from its address to the next row's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,9 +29,6 @@ struct Row {
     column: u16,
 }
 
-/// Addresses, and which rows are theirs.
-type Sequence = (Range<u64>, (u32, u32));
-
 /// Largest header of a line table, in bytes: ten times the largest seen (every file of a unit has an entry of some 6
 /// bytes, which takes 150 in memory).
 pub const LIMIT_LINE_HEADER: u64 = 1 << 20;
@@ -37,15 +37,23 @@ pub const LIMIT_LINE_HEADER: u64 = 1 << 20;
 #[derive(Debug)]
 pub(crate) struct Lines<'m> {
     program: gimli::IncompleteLineProgram<Slice<'m>>,
-    rows: OnceLock<Rows>,
+    opcodes: Program<'m>,
+    sequences: OnceLock<Sequences>,
 }
 
-/// What the line program makes.
+/// The sequences of a line program, and the rows of those that were asked for.
 #[derive(Debug)]
-struct Rows {
-    rows: Vec<Row>,
-    /// Ranges of addresses, each with its rows.
-    sequences: RangeMap<(u32, u32)>,
+struct Sequences {
+    list: Vec<Sequence>,
+    by_address: RangeMap<usize>,
+    rows: Mutex<Made>,
+}
+
+#[derive(Debug, Default)]
+struct Made {
+    by_sequence: HashMap<usize, Arc<[Row]>>,
+    /// How many rows there are in all of them.
+    count: usize,
 }
 
 /// Where a unit keeps its line table while addresses of it are asked for, and the paths of files for ever.
@@ -92,11 +100,11 @@ impl<'m> Unit<'m> {
     /// The addresses at which the line may change.
     pub(crate) fn line_boundaries(&self, into: &mut Vec<u64>) {
         let Some(lines) = self.lines() else { return };
-        let table = lines.rows.get_or_init(|| lines.run(self));
-        for (range, (first, end)) in table.sequences.iter() {
-            let rows = table.rows.get(first.to_usize()..end.to_usize()).unwrap_or_default();
-            into.extend(rows.iter().map(|r| range.start.saturating_add(r.offset.into())));
-            into.extend([range.start, range.end]);
+        let sequences = lines.sequences(self);
+        for (index, Sequence { addresses, .. }) in sequences.list.iter().enumerate() {
+            let rows = lines.rows(self, sequences, index);
+            into.extend(rows.iter().map(|r| addresses.start.saturating_add(r.offset.into())));
+            into.extend([addresses.start, addresses.end]);
         }
     }
 
@@ -185,19 +193,15 @@ impl Recorder {
     }
 }
 
-/// Adds the rows of one finished sequence.
-fn keep(rows: &mut Vec<Row>, sequences: &mut Vec<Sequence>, sequence: &mut [(u64, Row)], range: Range<u64>) {
-    if !sequence.is_sorted_by_key(|(address, _)| *address) {
-        sequence.sort_by_key(|(address, _)| *address);
-    }
-    let first = rows.len();
-    rows.extend(sequence.iter().map_while(|(address, row)| {
-        // No sequence spans 4 GiB: branches in one function cannot.
-        let offset = u32::try_from(address.checked_sub(range.start)?).ok()?;
-        Some(Row { offset, ..*row })
-    }));
-    if let (Ok(first), Ok(end)) = (u32::try_from(first), u32::try_from(rows.len())) {
-        sequences.push((range, (first, end)));
+impl Candidate {
+    fn of(registers: &Registers) -> Self {
+        Self {
+            file: u32::try_from(registers.file).unwrap_or(u32::MAX),
+            line: u32::try_from(registers.line).unwrap_or(0),
+            column: u16::try_from(registers.column).unwrap_or(0),
+            is_stmt: registers.is_stmt,
+            repeats: false,
+        }
     }
 }
 
@@ -216,59 +220,67 @@ impl<'m> Lines<'m> {
             return Err(gimli::Error::UnsupportedOffset);
         }
         let program = section.program(offset, owner.header.address_size(), owner.comp_dir, owner.name)?;
-        Ok(Some(Self { program, rows: OnceLock::new() }))
+        let opcodes = Program::new(program.header());
+        Ok(Some(Self { program, opcodes, sequences: OnceLock::new() }))
     }
 
-    fn run(&self, unit: &Unit<'m>) -> Rows {
-        let (mut rows, mut sequences) = (Vec::<Row>::new(), Vec::<Sequence>::new());
-        let (mut recorder, mut sequence, mut start) = (Recorder::default(), Vec::new(), u64::MAX);
-        let mut machine = self.program.clone().rows();
-        // Rows read before damage are as good as others, but a sequence without its end has no known extent.
-        loop {
-            let row = match machine.next_row() {
-                Ok(Some((_, row))) => row,
-                Ok(None) => break,
-                Err(e) => {
-                    unit.doubt(format!("damaged line program, some lines are unknown: {e}"));
-                    break;
-                }
-            };
-            if row.end_sequence() {
-                recorder.leave(&mut sequence);
-                let range = std::mem::replace(&mut start, u64::MAX)..row.address();
-                if range.start < range.end && (range.start != 0 || unit.zero_is_code) {
-                    keep(&mut rows, &mut sequences, &mut sequence, range);
-                }
-                sequence.clear();
-                recorder = Recorder { here: std::mem::take(&mut recorder.here), ..Recorder::default() };
-                continue;
+    fn sequences(&self, unit: &Unit<'m>) -> &Sequences {
+        self.sequences.get_or_init(|| {
+            // Rows before damage are as good as others, but a sequence without its end has no known extent.
+            let (mut list, damage) = self.opcodes.sequences();
+            if let Some(why) = damage {
+                unit.doubt(format!("damaged line program, some lines are unknown: {why}"));
             }
-            if rows.len().saturating_add(sequence.len()) >= LIMIT_ROWS {
-                unit.doubt(format!("more than {LIMIT_ROWS} lines: the rest is unread"));
-                break;
+            list.retain(|s| s.addresses.start != 0 || unit.zero_is_code);
+            if list.len() > LIMIT_SEQUENCES {
+                unit.doubt(format!("more than {LIMIT_SEQUENCES} sequences of lines: the rest is unread"));
+                list.truncate(LIMIT_SEQUENCES);
             }
-            start = start.min(row.address());
-            let column = match row.column() {
-                ColumnType::LeftEdge => 0,
-                ColumnType::Column(c) => u16::try_from(c.get()).unwrap_or(0),
-            };
-            let candidate = Candidate {
-                file: u32::try_from(row.file_index()).unwrap_or(u32::MAX),
-                line: row.line().and_then(|l| u32::try_from(l.get()).ok()).unwrap_or(0),
-                column,
-                is_stmt: row.is_stmt(),
-                repeats: false,
-            };
-            recorder.record(&mut sequence, row.address(), candidate, row.discriminator());
+            let by_address = RangeMap::new(list.iter().enumerate().map(|(n, s)| (s.addresses.clone(), n)).collect());
+            Sequences { list, by_address, rows: Mutex::default() }
+        })
+    }
+
+    /// The rows of a sequence by address, made when first asked for.
+    fn rows(&self, unit: &Unit<'m>, sequences: &Sequences, index: usize) -> Arc<[Row]> {
+        let mut made = lock(&sequences.rows);
+        if let Some(rows) = made.by_sequence.get(&index) {
+            return Arc::clone(rows);
         }
-        rows.shrink_to_fit();
-        Rows { rows, sequences: RangeMap::new(sequences) }
+        let left = LIMIT_ROWS.saturating_sub(made.count);
+        let rows = sequences.list.get(index).map_or_else(Vec::new, |s| self.run(unit, s, left));
+        made.count = made.count.saturating_add(rows.len());
+        let rows: Arc<[Row]> = rows.into();
+        made.by_sequence.insert(index, Arc::clone(&rows));
+        rows
+    }
+
+    fn run(&self, unit: &Unit<'m>, sequence: &Sequence, most: usize) -> Vec<Row> {
+        let (mut recorder, mut rows) = (Recorder::default(), Vec::new());
+        self.opcodes.rows(sequence, |registers| {
+            if rows.len() >= most {
+                unit.doubt(format!("more than {LIMIT_ROWS} lines: the rest is unread"));
+                return false;
+            }
+            recorder.record(&mut rows, registers.address, Candidate::of(registers), registers.discriminator);
+            true
+        });
+        recorder.leave(&mut rows);
+        if !rows.is_sorted_by_key(|(address, _)| *address) {
+            rows.sort_by_key(|(address, _)| *address);
+        }
+        let rows = rows.iter().map_while(|(address, row)| {
+            // No sequence spans 4 GiB: branches in one function cannot.
+            let offset = u32::try_from(address.checked_sub(sequence.addresses.start)?).ok()?;
+            Some(Row { offset, ..*row })
+        });
+        rows.collect()
     }
 
     fn find(&self, unit: &Unit<'m>, at: u64) -> Option<Row> {
-        let table = self.rows.get_or_init(|| self.run(unit));
-        table.sequences.covering(at).find_map(|(range, (first, end))| {
-            let rows = table.rows.get(first.to_usize()..end.to_usize())?;
+        let sequences = self.sequences(unit);
+        sequences.by_address.covering(at).find_map(|(range, index)| {
+            let rows = self.rows(unit, sequences, index);
             let offset = at.checked_sub(range.start)?;
             let after = rows.partition_point(|r| u64::from(r.offset) <= offset);
             rows.get(after.checked_sub(1)?).copied()

@@ -18,6 +18,7 @@ mod cursor;
 mod functions;
 mod gdb_index;
 mod inlines;
+mod line_program;
 mod lines;
 pub(crate) mod names;
 mod ranges;

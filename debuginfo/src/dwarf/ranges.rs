@@ -109,11 +109,6 @@ impl<T: Copy> RangeMap<T> {
         Self { entries: entries.into() }
     }
 
-    /// All of them, by start.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (Range<u64>, T)> + '_ {
-        self.entries.iter().map(|e| (e.start..e.end, e.value))
-    }
-
     /// Everything that covers `at`, innermost (latest start, then shortest) first.
     pub(crate) fn covering(&self, at: u64) -> impl Iterator<Item = (Range<u64>, T)> + '_ {
         let after = self.entries.partition_point(|e| e.start <= at);
