@@ -7,6 +7,7 @@ mod kernel;
 mod minidump;
 mod page;
 mod plot;
+mod process;
 mod sample;
 mod series;
 mod sizes;
@@ -29,6 +30,8 @@ pub enum Part {
     Kernel,
     /// The snapshot of a large program beside its core.
     Sizes,
+    /// Processes that run already (`--pid`, `--named`).
+    Process,
 }
 
 /// What to measure.
@@ -75,6 +78,8 @@ pub struct Options {
     drgn: PathBuf,
     #[command(flatten)]
     kernel: kernel::Dump,
+    #[command(flatten)]
+    processes: process::Processes,
 }
 
 /// A chapter of the page.
@@ -155,6 +160,7 @@ pub fn run(options: &Options) -> Result<(), String> {
         Some(Part::Minidump) => return minidumps(),
         Some(Part::Kernel) => return kernel::measure(&postfault, options.runs, &options.kernel),
         Some(Part::Sizes) => return sizes::measure(&postfault, options.resident),
+        Some(Part::Process) => return process::measure(&postfault, options.runs, &options.processes),
         None => {}
     }
     let mut failed: Vec<String> =

@@ -32,13 +32,14 @@ pub struct Chapter {
 }
 
 /// Titles in the order of the page.
-pub const TITLES: [&str; 11] = [
+pub const TITLES: [&str; 12] = [
     "Size of DWARF",
     "With all variables",
     "Forms of DWARF",
     "Segments",
     "Threads",
     "Many threads and much DWARF",
+    "Other programs",
     "Cores",
     "Cores with all variables",
     "From a core to a snapshot",
