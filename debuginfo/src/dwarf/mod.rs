@@ -24,6 +24,7 @@ pub(crate) mod names;
 mod ranges;
 mod references;
 mod resolve;
+mod skim;
 mod source;
 mod split;
 mod unit;
