@@ -3,6 +3,7 @@
 //! Both write two note segments; the first holds the old format, whose contents the second one repeats.
 //! Layouts: sys/procfs.h.
 
+mod credentials;
 mod process;
 mod sections;
 pub(crate) mod threads;
@@ -21,12 +22,15 @@ mod kind {
     pub const AUXV: u32 = 6;
     pub const PSTATUS: u32 = 10;
     pub const PSINFO: u32 = 13;
+    pub const PRCRED: u32 = 14;
     pub const UTSNAME: u32 = 15;
     pub const LWPSTATUS: u32 = 16;
     pub const LWPSINFO: u32 = 17;
+    pub const PRPRIV: u32 = 18;
     pub const CONTENT: u32 = 20;
     pub const ZONENAME: u32 = 21;
     pub const FDINFO: u32 = 22;
+    pub const SECFLAGS: u32 = 24;
     pub const LWPNAME: u32 = 25;
     pub const UPANIC: u32 = 26;
 }

@@ -1,6 +1,6 @@
 //! The process: `psinfo_t`, `pstatus_t`, `utsname`, the zone, open files, and a panic message of its own.
 
-use super::kind;
+use super::{credentials, kind};
 use crate::elfcore::mappings::FileRange;
 use crate::elfcore::notes::NoteRef;
 use crate::elfcore::{Parts, Reading, attribute};
@@ -58,6 +58,10 @@ pub(super) fn read(parts: &Parts<'_>, notes: &[(&NoteRef, Option<ThreadId>)], re
         reading.identity.host = text(&b, 257, 257).map(String::into_boxed_str);
         let release: Vec<String> = [text(&b, 514, 257), text(&b, 771, 257)].into_iter().flatten().collect();
         reading.identity.release = Some(release.join(" ")).filter(|r| !r.is_empty()).map(String::into_boxed_str);
+    }
+    for (note, facts) in credentials::NOTES {
+        let facts = body(*note).map(|b| facts(&b, e)).unwrap_or_default();
+        reading.attributes.extend(facts.into_iter().map(|(key, value)| attribute(key, None, value)));
     }
     for (key, note) in [("process.zone", kind::ZONENAME), ("process.platform", kind::PLATFORM)] {
         let value = body(note).and_then(|b| c_str_at(&b, 0)).filter(|t| !t.is_empty());
