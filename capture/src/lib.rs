@@ -36,7 +36,7 @@ pub mod variables;
 mod walk;
 
 use debuginfo::{DebugInfo, Locator, Modules};
-use evidence::{Doubts, Origin, Paged, Target};
+use evidence::{Doubts, Memory, Origin, Paged, Target};
 use outline::kernel::{self, KernelView};
 pub use parallel::for_each_parallel;
 pub use plan::{KeepMemory, Plan, ThreadChoice};
@@ -94,7 +94,9 @@ pub fn capture(target: &dyn Target, locator: &Locator, plan: &Plan, release: Rel
 
     let backed = &debuginfo::images::Backed::new(&paged, modules);
     if !large {
-        plain = plain::walk(target, &chosen, backed, &info, plan);
+        // What was fetched in advance, or the source itself: whole stacks would fill the cache.
+        let stacks: &dyn Memory = if early { backed } else { target.memory() };
+        plain = plain::walk(target, &chosen, stacks, &info, plan);
     }
     let mut walked = walk::walk(target, &chosen, plain, backed, &info, plan);
     // A healthy process has no event; one that sits in the handler of a fault shows it on a stack.
