@@ -140,7 +140,7 @@ impl Row {
         let mut samples: Vec<Sample> = Vec::new();
         // The first one is not counted: files come from the disk.
         for round in 0..=runs {
-            let sample = once(&self.words)?;
+            let sample = once(&self.words, None)?;
             if round > 0 || runs == 0 {
                 samples.push(Sample { cpu: sample.cpu / f64::from(self.times), ..sample });
             }
@@ -166,7 +166,7 @@ fn snapshot(postfault: &Path, folder: &Path, dump: &Path, vmlinux: &Path, symbol
     words.extend(["--kernel".into(), vmlinux.display().to_string()]);
     words.extend_from_slice(symbols);
     words.extend(["-o".into(), file.display().to_string(), dump.display().to_string()]);
-    let sample = once(&words)?;
+    let sample = once(&words, None)?;
     let bytes = size(&file)?;
     let output = Command::new(postfault).args(["show", "--json", "--no-variables"]).arg(&file).output();
     let output = output.map_err(|e| e.to_string())?;

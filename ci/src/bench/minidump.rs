@@ -47,7 +47,7 @@ impl Bench {
         let mut samples = vec![Vec::new(); commands.len()];
         for round in 0..=self.runs {
             for (command, list) in commands.iter().zip(&mut samples) {
-                let sample = once(command)?;
+                let sample = once(command, None)?;
                 if round > 0 || self.runs == 0 {
                     list.push(sample);
                 }

@@ -24,9 +24,10 @@ pub struct Spread {
     pub most: f64,
 }
 
-/// Runs a command once under GNU time, its output thrown away.
-pub fn once(words: &[String]) -> Result<Sample, String> {
-    let figures = tempfile::NamedTempFile::new().map_err(|e| e.to_string())?;
+/// Runs a command once under GNU time, its output thrown away. It may end with 0, or with `also`.
+pub fn once(words: &[String], also: Option<i32>) -> Result<Sample, String> {
+    let temporary = || tempfile::NamedTempFile::new().map_err(|e| e.to_string());
+    let (figures, said) = (temporary()?, temporary()?);
     let begun = Instant::now();
     let status = Command::new("/usr/bin/time")
         .args(["--quiet", "-f", "%M %U %S", "-o"])
@@ -34,15 +35,17 @@ pub fn once(words: &[String]) -> Result<Sample, String> {
         .args(words)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(Stdio::null())
+        .stderr(said.reopen().map_err(|e| e.to_string())?)
         .status()
         .map_err(|e| format!("/usr/bin/time (Debian package time): {e}"))?;
     let wall = begun.elapsed().as_secs_f64();
     let text = std::fs::read_to_string(figures.path()).map_err(|e| e.to_string())?;
     let numbers: Vec<f64> = text.split_whitespace().filter_map(|w| w.parse().ok()).collect();
     let [peak, user, system] = numbers[..] else { return Err(format!("{}: {status}: {text}", words.join(" "))) };
-    if !status.success() {
-        return Err(format!("{}: {status}", words.join(" ")));
+    if !status.success() && (also.is_none() || status.code() != also) {
+        let said = std::fs::read_to_string(said.path()).unwrap_or_default();
+        let last = said.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("no message");
+        return Err(format!("{}: {status}: {last}", words.join(" ")));
     }
     Ok(Sample { wall, peak, cpu: user + system, stop: 0.0 })
 }

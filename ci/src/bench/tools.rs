@@ -13,11 +13,18 @@ pub const TOO_LONG: &str = "took longer than 120 s";
 pub struct Tool {
     pub name: &'static str,
     pub words: Vec<String>,
+    /// What it also ends with when it has done its work.
+    also: Option<i32>,
 }
 
 impl Tool {
     pub fn new(name: &'static str, words: &[&str]) -> Self {
-        Self { name, words: words.iter().map(|w| (*w).to_owned()).collect() }
+        Self { name, words: words.iter().map(|w| (*w).to_owned()).collect(), also: None }
+    }
+
+    /// eu-stack, which ends with 1 when a thread's stack ends early, as those do that are in the middle of the vDSO.
+    fn eu_stack(words: &[&str]) -> Self {
+        Self { also: Some(1), ..Self::new("eu-stack -i -s", &[&["eu-stack", "-i", "-s", "-n", "0"], words].concat()) }
     }
 
     /// Runs it once, for no longer than the limit.
@@ -28,7 +35,7 @@ impl Tool {
     fn within(&self, seconds: &str) -> Result<Sample, String> {
         let mut words: Vec<String> = ["timeout", "-s", "KILL", seconds].map(str::to_owned).to_vec();
         words.extend(self.words.iter().cloned());
-        once(&words).map_err(|why| {
+        once(&words, self.also).map_err(|why| {
             // GNU time passes on what timeout(1) ends with: 137 (it kills itself with the command), or 127 where there
             // is no command of that name.
             if why.contains("exit status: 137") || why.contains("signal: 9") {
@@ -84,7 +91,7 @@ pub fn live(postfault: &Path, cache: &Path, pid: &str, values: bool) -> Vec<Tool
         Tool::new("postfault bt", &[&ours, "bt", "--cache-dir", &cache, "--pid", pid]),
         Tool::new("gdb bt", &[&GDB[..], &["-p", pid, "-ex", GDB_ALL]].concat()),
         Tool::new("lldb bt all", &[lldb(), "--batch", "-p", pid, "-o", "bt all"]),
-        Tool::new("eu-stack -i -s", &["eu-stack", "-i", "-s", "-n", "0", "-p", pid]),
+        Tool::eu_stack(&["-p", pid]),
     ]
 }
 
@@ -106,7 +113,7 @@ pub fn core(postfault: &Path, program: &Path, core: &Path) -> Vec<Tool> {
         Tool::new("postfault bt --no-cache", &[&ours, "bt", "--no-cache", &core]),
         Tool::new("gdb bt", &[&GDB[..], &[&program, &core, "-ex", GDB_ALL]].concat()),
         Tool::new("lldb bt all", &[lldb(), "--batch", "-c", &core, &program, "-o", "bt all"]),
-        Tool::new("eu-stack -i -s", &["eu-stack", "-i", "-s", "-n", "0", "--core", &core, "-e", &program]),
+        Tool::eu_stack(&["--core", &core, "-e", &program]),
     ]
 }
 
