@@ -8,7 +8,8 @@ use debuginfo::images::{Image, Native};
 use debuginfo::locate::StoreKey;
 use debuginfo::pe::PeFile;
 use debuginfo::{DebugInfo, Locator, Modules};
-use evidence::{Addr, Arch, Doubts, Memory};
+use evidence::testing::FakeMemory;
+use evidence::{Addr, Arch, Doubts, Memory, Registers};
 use machine::IMAGE;
 use machine::x64::{KEPT, Machine};
 use std::path::Path;
@@ -100,6 +101,45 @@ fn every_instruction_of_a_program() {
     let by_memory = run(folder.path(), true);
     assert_eq!(by_file, by_memory);
     assert!(by_file.0 > 300 && by_file.1 > 1000, "{by_file:?}");
+}
+
+/// A pointer to data lies on the stack before the return address, and the dump has nothing of the image: only the
+/// sections in the program database tell them apart.
+#[test]
+fn data_is_no_return_address() {
+    let folder = tempfile::tempdir().unwrap();
+    testdata::windows::build("x86_64", folder.path()).unwrap();
+    let file = PeFile::open(&folder.path().join("program.exe")).unwrap();
+    let part = |code| (0x1000..0x1_0000_u64).step_by(0x1000).find(|rva| file.is_code(*rva) == Some(code)).unwrap();
+    let (data, code) = (IMAGE + part(false) + 0x20, IMAGE + part(true) + 0x20);
+    let empty = tempfile::tempdir().unwrap();
+    let only_database = tempfile::tempdir().unwrap();
+    std::fs::copy(folder.path().join("program.pdb"), only_database.path().join("program.pdb")).unwrap();
+
+    let mut stack = vec![0; 0x100];
+    stack[0x10..0x18].copy_from_slice(&data.to_le_bytes());
+    stack[0x20..0x28].copy_from_slice(&code.to_le_bytes());
+    let memory = FakeMemory::new().with(Addr(0x7000_0000), stack);
+    let mut start = Registers::new(Arch::X86_64);
+    start.set(Registers::pc_register(Arch::X86_64), code + 0x10);
+    start.set(Registers::sp_register(Arch::X86_64), 0x7000_0000);
+    let found = |symbols: &Path| {
+        let image = Image {
+            slide: IMAGE,
+            store: StoreKey::new("program.pdb", &file.debug_id().unwrap()),
+            native: Some(Native::windows(Arch::X86_64, Some(&file.code_id()), None)),
+            ..Image::at(r"C:\bin\program.exe", Addr(IMAGE), 0x1_0000)
+        };
+        let locator = Locator { symbols: vec![symbols.to_owned()], ..Locator::default() };
+        let modules = Modules::of_images(vec![image], &[], &locator);
+        let doubts = Doubts::new();
+        let info = DebugInfo::new(&modules, &doubts);
+        let stack = unwind(&start, &memory, &info, &Limits::default());
+        stack.frames.iter().skip(1).map(|f| (f.pc.0, f.trust)).collect::<Vec<_>>()
+    };
+    assert_eq!(found(only_database.path()), [(code, Trust::Scan)]);
+    // Without it nothing is known of either.
+    assert_eq!(found(empty.path()), [(data, Trust::Scan), (code, Trust::Scan)]);
 }
 
 /// Anything may be wrong in the answer, but there is one, soon, and no panic.
