@@ -29,16 +29,37 @@ struct Block {
     store: Arc<Vec<u8>>,
     range: Range<usize>,
     stop: Option<Absent>,
+    /// The source makes no statement about any byte of it.
+    bare: bool,
 }
 
 impl Block {
     fn new(bytes: Vec<u8>, stop: Option<Absent>) -> Self {
-        Self { range: 0..bytes.len(), store: Arc::new(bytes), stop }
+        Self { range: 0..bytes.len(), store: Arc::new(bytes), stop, bare: false }
     }
 
     fn bytes(&self) -> &[u8] {
         self.store.get(self.range.clone()).unwrap_or_default()
     }
+
+    /// Copies what is there from `skip` on.
+    fn copy(&self, skip: usize, into: &mut [u8]) -> Copied {
+        let bytes = self.bytes();
+        let available = bytes.get(skip..).unwrap_or_default();
+        let n = available.len().min(into.len());
+        if let (Some(to), Some(from)) = (into.get_mut(..n), available.get(..n)) {
+            to.copy_from_slice(from);
+        }
+        Copied { bytes: n, whole: bytes.len() == BLOCK.to_usize(), stop: self.stop, bare: self.bare }
+    }
+}
+
+/// What was copied out of a block, whether all of the block is there, and why not.
+struct Copied {
+    bytes: usize,
+    whole: bool,
+    stop: Option<Absent>,
+    bare: bool,
 }
 
 /// Decorates a [`Memory`] with a cache of whole pages.
@@ -130,7 +151,7 @@ impl<'m> Paged<'m> {
             .zip(starts)
             .map(|((at, got, stop), start)| {
                 let range = start..start.saturating_add(got.min(BLOCK.to_usize()));
-                (at, Block { store: Arc::clone(&store), range, stop })
+                (at, Block { store: Arc::clone(&store), range, stop, bare: false })
             })
             .collect()
     }
@@ -140,17 +161,23 @@ impl<'m> Paged<'m> {
         self.released.store(true, Ordering::Release);
     }
 
-    fn block(&self, start: u64) -> Block {
+    /// Copies bytes of the block at `start` from `skip` on.
+    fn copy(&self, start: u64, skip: usize, into: &mut [u8]) -> Copied {
         if let Some(block) = self.blocks.read().unwrap_or_else(PoisonError::into_inner).get(&start) {
-            return block.clone();
+            return block.copy(skip, into);
         }
+        self.new_block(start).copy(skip, into)
+    }
+
+    fn new_block(&self, start: u64) -> Block {
         if self.released.load(Ordering::Acquire) {
             return Block::new(Vec::new(), Some(self.absent_after_release(Addr(start))));
         }
         let mut buffer = vec![0; BLOCK.to_usize()];
         let (got, stop) = self.inner.read(Addr(start), &mut buffer);
         buffer.truncate(got);
-        let block = Block::new(buffer, stop);
+        let mut block = Block::new(buffer, stop);
+        block.bare = got == 0 && stop == Some(Absent::Unmapped) && self.is_bare(start);
         let mut blocks = self.blocks.write().unwrap_or_else(PoisonError::into_inner);
         if self.renewed && blocks.len() >= self.limit {
             blocks.clear();
@@ -159,6 +186,13 @@ impl<'m> Paged<'m> {
             blocks.insert(start, block.clone());
         }
         block
+    }
+
+    /// Whether the source has extents, and none of them has a byte of the block.
+    fn is_bare(&self, start: u64) -> bool {
+        let extents = self.inner.extents();
+        let next = extents.get(extents.partition_point(|e| e.range.end.0 <= start));
+        !extents.is_empty() && next.is_none_or(|e| e.range.start.0 >= start.saturating_add(BLOCK))
     }
 
     fn absent_after_release(&self, at: Addr) -> Absent {
@@ -182,21 +216,18 @@ impl Memory for Paged<'_> {
         while done < into.len() {
             let Some(here) = at.checked_add(done.to_u64()) else { return (done, Some(Absent::Unmapped)) };
             let start = align_down(here.0);
-            let block = self.block(start);
             let skip = here.0.wrapping_sub(start).to_usize();
-            let available = block.bytes().get(skip..).unwrap_or_default();
             let Some(rest) = into.get_mut(done..) else { break };
-            let n = available.len().min(rest.len());
-            if let (Some(to), Some(from)) = (rest.get_mut(..n), available.get(..n)) {
-                to.copy_from_slice(from);
-            }
+            let Copied { bytes: n, whole, stop, bare } = self.copy(start, skip, rest);
             done = done.saturating_add(n);
-            let whole = block.bytes().len() == BLOCK.to_usize();
+            if bare && done < into.len() {
+                return (done, stop);
+            }
             if done < into.len() && !whole {
                 // The cached prefix ends inside the block. What lies behind (a hole, or a segment that starts in the
                 // middle of a page) is asked for directly.
                 if self.released.load(Ordering::Acquire) {
-                    return (done, Some(block.stop.unwrap_or(Absent::Corrupt)));
+                    return (done, Some(stop.unwrap_or(Absent::Corrupt)));
                 }
                 let Some(rest) = into.get_mut(done..) else { break };
                 let (got, stop) = self.inner.read(here.wrapping_add(n.to_u64()), rest);

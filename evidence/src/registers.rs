@@ -94,7 +94,12 @@ impl Registers {
 
     /// All known registers in DWARF order.
     pub fn iter(&self) -> impl Iterator<Item = (Register, u64)> + '_ {
-        (0..64_u16).filter_map(|n| self.get(Register(n)).map(|v| (Register(n), v)))
+        let mut left = self.known;
+        self.values.iter().map_while(move |value| {
+            let number = u16::try_from(left.trailing_zeros()).ok().filter(|n| *n < 64)?;
+            left &= left.wrapping_sub(1);
+            Some((Register(number), *value))
+        })
     }
 
     /// The bytes of a vector register (DWARF number), if recorded.

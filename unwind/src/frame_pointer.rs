@@ -76,8 +76,8 @@ pub(crate) fn step(registers: &Registers, walker: &Walker<'_, '_>) -> Option<Cal
         return step_arm(registers, walker);
     }
     let fp = registers.fp().filter(|fp| is_record(*fp, registers))?;
-    let saved = walker.read_pointer(fp).ok()?;
-    let raw = Addr(walker.read_pointer(fp.checked_add(word)?).ok()?);
+    let (saved, raw) = walker.read_two_pointers(fp)?;
+    let raw = Addr(raw);
     let mut pc = raw;
     let mut verdict = judge(pc, arch, walker.memory, walker.info.modules());
     if verdict == ReturnTo::No && arch == Arch::Aarch64 {

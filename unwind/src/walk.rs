@@ -8,7 +8,7 @@ use code::ReturnTo;
 use debuginfo::DebugInfo;
 use debuginfo::cfi::Row;
 use debuginfo::images::CodeAt;
-use evidence::bytes::Endian;
+use evidence::bytes::{self, Endian};
 use evidence::{Addr, Arch, Memory, ReadError, Registers};
 use std::sync::Arc;
 
@@ -42,6 +42,19 @@ pub(crate) enum Step {
 impl<'w, 'm> Walker<'w, 'm> {
     pub(crate) fn read_pointer(&self, at: Addr) -> Result<u64, ReadError> {
         self.memory.read_pointer(at, self.arch.pointer_size(), self.endian)
+    }
+
+    /// Two pointers, one behind the other, where both can be read.
+    pub(crate) fn read_two_pointers(&self, at: Addr) -> Option<(u64, u64)> {
+        at.checked_add(self.arch.pointer_size().into())?;
+        let mut raw = [0; 16];
+        if self.arch.pointer_size() == 4 {
+            let raw = raw.get_mut(..8)?;
+            self.memory.read_exact(at, raw).ok()?;
+            return Some((bytes::u32_at(raw, 0, self.endian)?.into(), bytes::u32_at(raw, 4, self.endian)?.into()));
+        }
+        self.memory.read_exact(at, &mut raw).ok()?;
+        Some((bytes::u64_at(&raw, 0, self.endian)?, bytes::u64_at(&raw, 8, self.endian)?))
     }
 
     /// A context in which only the thread's own registers are known.

@@ -7,12 +7,15 @@ mod threads;
 mod variables;
 
 use crate::view::View;
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 
 /// Writes the whole document and a newline.
-pub fn write(view: &View<'_>, mut out: impl Write) -> io::Result<()> {
+pub fn write(view: &View<'_>, out: impl Write) -> io::Result<()> {
+    // The writer makes a call for each comma: into a buffer of a known type that is a copy, whatever `out` is.
+    let mut out = BufWriter::with_capacity(1 << 17, out);
     serde_json::to_writer(&mut out, &document::Document::new(view))?;
-    out.write_all(b"\n")
+    out.write_all(b"\n")?;
+    out.flush()
 }
 
 /// An address as the contract spells it.
