@@ -6,7 +6,8 @@
 //!
 //! The way of one capture is a straight line: fetch what must be read while the target stands still, release it,
 //! outline its images, unwind all threads in parallel, resolve all pcs in one batch, evaluate variables, collect what
-//! a classifier will want, assemble the rows.
+//! a classifier will want, assemble the rows. Many stacks of which only the frames are wanted are walked before the
+//! release, so that they need not be kept.
 #![forbid(unsafe_code)]
 #![cfg_attr(
     not(test),
