@@ -1,5 +1,6 @@
-//! Where every record is: one pass over the whole file, made only when it cannot be avoided.
+//! Where every record is: one pass over the file or a part of it, made only when it cannot be avoided.
 
+use super::search::{Wanted, has_program};
 use super::text::{Fields, Kind, flagged, kind, line, line_start};
 use crate::map::FileBytes;
 use crate::parallel::parallel;
@@ -10,7 +11,7 @@ use std::ops::Range;
 /// `STACK CFI INIT` records.
 const LIMIT_RECORDS: usize = 16 << 20;
 /// Most starts of overlapping ranges that are looked at for one address. Real overlaps are a few deep.
-const LIMIT_OVERLAP: usize = 64;
+pub(super) const LIMIT_OVERLAP: usize = 64;
 /// Most records of one start that are looked at. Linkers fold some hundred identical functions into one.
 pub(super) const LIMIT_SAME: usize = 4096;
 /// Bytes that one piece of the pass covers.
@@ -44,12 +45,12 @@ pub(super) struct Index {
 }
 
 impl Index {
-    /// Reads the whole file.
-    pub(super) fn build(bytes: &FileBytes) -> Self {
-        let length = bytes.len().to_u64();
-        let pieces: Vec<Range<u64>> = (0..length.div_ceil(PIECE))
-            .map(|n| n.saturating_mul(PIECE)..n.saturating_add(1).saturating_mul(PIECE).min(length))
-            .collect();
+    /// Reads all lines that begin in `range`.
+    pub(super) fn build(bytes: &FileBytes, range: Range<u64>) -> Self {
+        let length = range.end.saturating_sub(range.start);
+        let piece = |n: u64| range.start.saturating_add(n.saturating_mul(PIECE)).min(range.end);
+        let pieces: Vec<Range<u64>> =
+            (0..length.div_ceil(PIECE)).map(|n| piece(n)..piece(n.saturating_add(1))).collect();
         let parts = parallel(&pieces, |piece| {
             let part = Self::of_piece(bytes, piece.clone());
             if let Some(done) = bytes.get(piece.start.to_usize()..piece.end.to_usize())
@@ -80,6 +81,20 @@ impl Index {
             &mut self.files,
             &mut self.origins,
         ]
+    }
+
+    /// The records that are wanted; none of a kind that is not looked for by its place.
+    pub(super) fn list(&self, wanted: Wanted) -> &[Entry] {
+        match (wanted.kind, wanted.program) {
+            (Kind::Func, _) => &self.functions,
+            (Kind::Public, _) => &self.publics,
+            (Kind::CfiInit, _) => &self.cfi,
+            (Kind::StackWin, Some(true)) => &self.frame_data,
+            (Kind::StackWin, Some(false)) => &self.fpo,
+            (Kind::File, _) => &self.files,
+            (Kind::InlineOrigin, _) => &self.origins,
+            _ => &[],
+        }
     }
 
     fn append(&mut self, mut other: Self) {
@@ -118,9 +133,11 @@ impl Index {
             Kind::Public => &mut self.publics,
             Kind::CfiInit => &mut self.cfi,
             Kind::StackWin => {
-                let mut fields = fields;
-                // 4 is FrameData; 0 (FPO), 1 (trap) and 2 (TSS) have the same fields, and 3 (standard) as well.
-                if fields.word()? == b"4" { &mut self.frame_data } else { &mut self.fpo }
+                if has_program(fields)? {
+                    &mut self.frame_data
+                } else {
+                    &mut self.fpo
+                }
             }
             Kind::File => &mut self.files,
             Kind::InlineOrigin => &mut self.origins,

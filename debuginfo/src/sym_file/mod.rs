@@ -1,8 +1,8 @@
 //! Breakpad symbol files (`.sym`): names, lines, inlined calls and unwinding rules as text.
 //!
 //! Format: Breakpad's `docs/symbol_files.md`, and what its own reader and writers do beyond it. Files of gigabytes are
-//! usual: the file is mapped, a record is found by bisection, and only its lines are read. What bisection does not find
-//! is looked for in an index of the whole file, which is made then.
+//! usual: the file is mapped, a record is found by bisection, and only its lines are read (`records`). Where a file is not
+//! sorted, an index of the part in question is made (`order` finds that out).
 //!
 //! All addresses here are **relative**: runtime address minus the base of the module (where its lowest mapping
 //! begins), that is SVMA minus the preferred base of the image. `debuginfo::images` converts.
@@ -10,7 +10,9 @@
 mod cfi;
 mod function;
 mod index;
+mod order;
 mod postfix;
+mod records;
 mod search;
 mod stack_win;
 mod text;
@@ -23,21 +25,21 @@ use crate::map::FileBytes;
 pub use cfi::{CfiRules, Recovered, number as register_number};
 use evidence::{Doubt, Doubts, Svma, ToU64, ToUsize};
 pub use function::Function;
-use index::{Entry, Index, covering, nearest};
+use index::Entry;
 pub use postfix::{Machine, PostfixError};
+use records::{FILES, FPO, FUNCTIONS, ORIGINS, PROGRAMS, PUBLICS, RULES, Records};
+use search::Wanted;
 pub use stack_win::{StackWin, WinKind};
 use std::borrow::Cow;
 use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use text::{Kind, line};
 pub use write::{WriteError, Written, key_of, write};
 
 /// Largest file read whole (because it is compressed): beyond it, it has to be decompressed on disk first.
 const LIMIT_DECOMPRESSED: u64 = 2 << 30;
-/// Files up to here are indexed at once: it takes some milliseconds, and bisection saves nothing.
-const SMALL: u64 = 4 << 20;
 /// What writers put where a function has no name.
 const OMITTED: &str = "<name omitted>";
 /// How many lines may come before the `MODULE` record, and how many `INFO` records are read behind it.
@@ -53,8 +55,29 @@ pub struct SymFile {
     id: String,
     name: String,
     info: Vec<(String, String)>,
-    index: OnceLock<Index>,
+    records: Records,
     doubts: Doubts,
+}
+
+/// How much of a file is read to say what it does not know. All sizes are bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Effort {
+    /// Files up to here are indexed whole at the first question: it takes some milliseconds, and bisection saves nothing.
+    pub whole: u64,
+    /// Parts of larger files up to here are indexed, whether or not they are sorted.
+    pub part: u64,
+    /// In how many places a file is looked at, to see whether it is sorted.
+    pub samples: u64,
+    /// How far these are apart at least.
+    pub apart: u64,
+    /// How many times the size of a part is looked at for answers before it is indexed after all.
+    pub rounds: u64,
+}
+
+impl Default for Effort {
+    fn default() -> Self {
+        Self { whole: 4 << 20, part: 256 << 10, samples: 1024, apart: 64 << 10, rounds: 1 }
+    }
 }
 
 /// A `PUBLIC` record: a symbol of which only the start is known.
@@ -107,6 +130,13 @@ impl SymFile {
         Self::new(path, FileBytes::Owned(text.into()))
     }
 
+    /// Looks for records with this effort, instead of the usual one.
+    #[must_use]
+    pub fn with_effort(mut self, effort: Effort) -> Self {
+        self.records = Records::new(effort);
+        self
+    }
+
     fn new(path: &Path, bytes: FileBytes) -> Result<Self, Error> {
         let mut file = Self {
             path: path.to_owned(),
@@ -116,7 +146,7 @@ impl SymFile {
             id: String::new(),
             name: String::new(),
             info: Vec::new(),
-            index: OnceLock::new(),
+            records: Records::default(),
             doubts: Doubts::new(),
         };
         let (mut at, mut found) = (0, false);
@@ -192,16 +222,16 @@ impl SymFile {
     /// The function that covers `at`.
     #[must_use]
     pub fn function_at(&self, at: u64) -> Option<Function<'_>> {
-        function::function(self.line_of(self.find(Kind::Func, at)?)?)
+        function::function(self.line_of(self.find(FUNCTIONS, at)?)?)
     }
 
     /// The nearest `PUBLIC` symbol at or before `at`, unless a function begins behind it: then the symbol's code has
     /// ended there, wherever that was.
     #[must_use]
     pub fn public_at(&self, at: u64) -> Option<Public<'_>> {
-        let index = self.index();
-        let entry = *nearest(&index.publics, at)?;
-        if nearest(&index.functions, at).is_some_and(|f| f.start >= entry.start) {
+        let nearest = |wanted| self.records.nearest(&self.bytes, wanted, at, &self.told());
+        let entry = nearest(PUBLICS)?;
+        if nearest(FUNCTIONS).is_some_and(|f| f.start >= entry.start) {
             return None;
         }
         let (Kind::Public, mut fields) = text::kind(self.line_of(entry)?) else { return None };
@@ -215,7 +245,7 @@ impl SymFile {
     #[must_use]
     pub fn resolve(&self, at: u64, bias: u64) -> Vec<SourceFrame> {
         let start = |at: u64| Some(Svma(at.wrapping_add(bias)));
-        let Some((entry, function)) = self.find(Kind::Func, at).and_then(|entry| {
+        let Some((entry, function)) = self.find(FUNCTIONS, at).and_then(|entry| {
             let function = function::function(self.line_of(entry)?)?;
             Some((entry, function))
         }) else {
@@ -233,7 +263,7 @@ impl SymFile {
         let mut frames = Vec::with_capacity(known.inlined.len().saturating_add(1));
         let mut place = known.place;
         for call in known.inlined.iter().rev() {
-            let name = self.record(Kind::InlineOrigin, call.origin).and_then(function::origin_name);
+            let name = self.record(ORIGINS, call.origin).and_then(function::origin_name);
             let frame = name.as_deref().map(named).unwrap_or_default();
             frames.push(SourceFrame { inline: true, ..self.placed(frame, place) });
             place = Some(call.site);
@@ -248,7 +278,7 @@ impl SymFile {
     /// The rules that recover the caller's registers at `at`.
     #[must_use]
     pub fn cfi_at(&self, at: u64) -> Option<CfiRules> {
-        let entry = self.find(Kind::CfiInit, at)?;
+        let entry = self.find(RULES, at)?;
         let rules = cfi::rules(&self.bytes, entry.at, entry.start..entry.end, at)?;
         if rules.cut_off {
             let why = format!("{}: STACK CFI at {at:#x}: more records or rules than are read", self.path.display());
@@ -260,70 +290,37 @@ impl SymFile {
     /// The Windows frame layout at `at`: a program if there is one, else the older form.
     #[must_use]
     pub fn stack_win_at(&self, at: u64) -> Option<StackWin> {
-        let index = self.index();
-        let entry = covering(&index.frame_data, at).or_else(|| covering(&index.fpo, at))?;
-        stack_win::record(self.line_of(*entry)?)
+        stack_win::record(self.line_of(self.find(PROGRAMS, at).or_else(|| self.find(FPO, at))?)?)
     }
 
     /// A frame with its place; line 0 means that the compiler knew none.
     fn placed(&self, mut frame: SourceFrame, place: Option<function::Place>) -> SourceFrame {
         if let Some(place) = place.filter(|p| p.line != 0) {
             frame.line = Some(place.line);
-            let name = place.file.and_then(|n| function::file_name(self.record(Kind::File, n)?));
+            let name = place.file.and_then(|n| function::file_name(self.record(FILES, n)?));
             frame.file = name.map(|n| Arc::from(n.as_ref()));
         }
         frame
     }
 
     /// The line of a numbered record.
-    fn record(&self, kind: Kind, number: u64) -> Option<&[u8]> {
-        if !self.indexed()
-            && let Some(entry) = search::last_not_above(&self.bytes, kind, number)
-            && entry.start == number
-        {
-            return self.line_of(search::first_of_its_start(&self.bytes, kind, entry));
-        }
-        let index = self.index();
-        let list = if kind == Kind::File { &index.files } else { &index.origins };
-        self.line_of(*nearest(list, number).filter(|e| e.start == number)?)
+    fn record(&self, wanted: Wanted, number: u64) -> Option<&[u8]> {
+        let entry = self.records.nearest(&self.bytes, wanted, number, &self.told())?;
+        self.line_of(Some(entry).filter(|e| e.start == number)?)
     }
 
     /// The record that covers an address.
-    fn find(&self, kind: Kind, at: u64) -> Option<Entry> {
-        if !self.indexed()
-            && let Some(entry) = search::last_not_above(&self.bytes, kind, at)
-        {
-            let first = search::first_of_its_start(&self.bytes, kind, entry);
-            if let Some(found) = [first, entry].into_iter().find(|e| at < e.end) {
-                return Some(found);
-            }
-        }
-        let index = self.index();
-        covering(if kind == Kind::Func { &index.functions } else { &index.cfi }, at).copied()
+    fn find(&self, wanted: Wanted, at: u64) -> Option<Entry> {
+        self.records.covering(&self.bytes, wanted, at, &self.told())
     }
 
     fn line_of(&self, entry: Entry) -> Option<&[u8]> {
         line(&self.bytes, entry.at.to_usize()).map(|(text, _)| text)
     }
 
-    fn indexed(&self) -> bool {
-        self.bytes.len().to_u64() <= SMALL || self.index.get().is_some()
-    }
-
-    fn index(&self) -> &Index {
-        self.index.get_or_init(|| {
-            let index = Index::build(&self.bytes);
-            let path = self.path.display();
-            if let Some(at) = index.first_damaged {
-                let why = format!("{path}: {} records cannot be read, the first at offset {at:#x}", index.damaged);
-                self.doubts.push(Doubt::new("sym-file", why));
-            }
-            if index.dropped > 0 {
-                let why = format!("{path}: {} records are more than is kept of one kind", index.dropped);
-                self.doubts.push(Doubt::new("sym-file", why));
-            }
-            index
-        })
+    /// What to do with what is wrong in an index.
+    fn told(&self) -> impl Fn(String) + '_ {
+        |what| self.doubts.push(Doubt::new("sym-file", format!("{}: {what}", self.path.display())))
     }
 }
 

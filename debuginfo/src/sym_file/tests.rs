@@ -150,34 +150,20 @@ fn what_is_no_symbol_file_is_refused() {
 }
 
 #[test]
-fn an_unsorted_large_file_gives_the_same_as_a_sorted_one() {
-    let function = |n: u64| format!("FUNC {:x} 8 0 f{n}\n{:x} 8 {} 0\n", n * 16, n * 16, n + 1);
-    let filler = format!("INFO FILL {}\n", "x".repeat(SMALL.to_usize()));
-    let head = format!("MODULE Linux x86_64 0 a\n{filler}FILE 0 a.c\n");
-    let sorted = file(&(head.clone() + &(0..300).map(function).collect::<String>()));
-    let order = (0..300).map(|n| n * 137 % 300);
-    let mixed = file(&(head + &order.map(function).collect::<String>() + "PUBLIC 10000 0 p\n"));
-    for n in 0..300_u64 {
-        let expected = [format!("f{n} a.c:{}", n + 1)];
-        assert_eq!(show(&sorted.resolve(n * 16 + 7, 0)), expected);
-        assert_eq!(show(&mixed.resolve(n * 16 + 7, 0)), expected);
-    }
-    assert!(sorted.index.get().is_none(), "a sorted file needs no index");
-    assert_eq!(show(&mixed.resolve(0x10000, 0)), ["p"]);
-    assert!(sorted.resolve(0x8, 0).is_empty());
-}
-
-#[test]
 fn damage_of_every_kind_is_survived() {
     let whole = NEW.to_owned()
         + "STACK CFI INIT 100 20 .cfa: $rsp 8 + .ra: .cfa -8 + ^\nSTACK CFI 101 .cfa: $rsp 16 +\n\
            STACK WIN 4 41b0 86 13 0 8 0 e0 0 1 $T0 $ebp =\n";
     let ask = |bytes: Vec<u8>| {
-        let Ok(sym) = SymFile::from_bytes(Path::new("x.sym"), bytes) else { return };
+        let Ok(sym) = SymFile::from_bytes(Path::new("x.sym"), bytes.clone()) else { return };
+        let by_order = Effort { whole: 0, part: 0, samples: u64::MAX, apart: 1, rounds: u64::MAX };
+        let other = SymFile::from_bytes(Path::new("x.sym"), bytes).expect("as before").with_effort(by_order);
         for at in [0, 0x90, 0x100, 0x112, 0x140, 0x160, 0x41b1, u64::MAX] {
             let (frames, rules) = (sym.resolve(at, u64::MAX), sym.cfi_at(at));
-            assert!(frames.len() <= 8 && rules.is_none_or(|r| r.rules.len() <= 8));
+            assert!(frames.len() <= 8 && rules.as_ref().is_none_or(|r| r.rules.len() <= 8));
             assert!(sym.stack_win_at(at).is_none_or(|w| w.range.contains(&at)));
+            assert_eq!((frames, rules), (other.resolve(at, u64::MAX), other.cfi_at(at)));
+            assert_eq!(sym.stack_win_at(at), other.stack_win_at(at));
         }
     };
     let bytes = whole.as_bytes();

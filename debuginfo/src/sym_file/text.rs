@@ -1,6 +1,6 @@
 //! The lines of a symbol file, and their fields.
 
-use evidence::ToUsize;
+use evidence::{ToU64, ToUsize};
 
 /// Longest record read: rustc's longest names have some tens of thousands of bytes, and one `STACK CFI` record holds
 /// the rules of a few dozen registers. What is longer is cut off there.
@@ -51,6 +51,7 @@ pub(super) fn hex(text: &[u8]) -> Option<u64> {
 pub(super) fn line(bytes: &[u8], at: usize) -> Option<(&[u8], usize)> {
     let tail = bytes.get(at..).filter(|t| !t.is_empty())?;
     let length = memchr::memchr(b'\n', tail).unwrap_or(tail.len());
+    looked_at(length.to_u64());
     let text = tail.get(..length.min(LIMIT_RECORD))?;
     Some((text.strip_suffix(b"\r").unwrap_or(text), at.saturating_add(length).saturating_add(1)))
 }
@@ -60,7 +61,24 @@ pub(super) fn line_start(bytes: &[u8], at: u64) -> usize {
     let at = at.to_usize();
     let Some(before) = at.checked_sub(1) else { return 0 };
     let tail = bytes.get(before..).unwrap_or_default();
-    memchr::memchr(b'\n', tail).map_or(bytes.len(), |n| at.saturating_add(n))
+    let length = memchr::memchr(b'\n', tail).unwrap_or(tail.len());
+    looked_at(length.to_u64());
+    at.saturating_add(length).min(bytes.len())
+}
+
+/// Counts how many bytes were looked at, for tests that some questions need only few.
+#[cfg(not(test))]
+pub(super) const fn looked_at(_: u64) {}
+
+#[cfg(test)]
+thread_local! {
+    /// How many bytes this thread has looked at.
+    pub(super) static LOOKED_AT: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+}
+
+#[cfg(test)]
+pub(super) fn looked_at(bytes: u64) {
+    LOOKED_AT.set(LOOKED_AT.get() + bytes);
 }
 
 /// What a line is, by its first word.
