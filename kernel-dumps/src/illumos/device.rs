@@ -5,8 +5,8 @@
 
 use super::dumphdr::DUMP_OFFSET;
 use crate::source::{ReadAt, exact};
-use evidence::bytes::{Endian, c_str_at, slice_at, u32_at};
-use evidence::{Addr, Doubt, Note, ToUsize};
+use evidence::bytes::{Endian, c_str_at, u32_at};
+use evidence::{Addr, Doubt, Note, ToU64, ToUsize};
 use std::sync::Arc;
 
 const LE: Endian = Endian::Little;
@@ -27,6 +27,9 @@ const REPORT_HEADER: usize = 48;
 const LIMIT_MESSAGE: usize = 64 << 10;
 /// One report.
 const LIMIT_REPORT: usize = 1 << 20;
+
+/// How much of an area is read at once: they are mostly empty.
+const STEP: usize = 64 << 10;
 
 /// What was found.
 #[derive(Default)]
@@ -64,20 +67,41 @@ fn checksum(bytes: &[u8]) -> u32 {
     bytes.iter().fold(0_u32, |sum, b| sum.rotate_right(1).wrapping_add(u32::from(*b)))
 }
 
+/// An area of the device, read as far as there is something in it.
+struct Area<'s> {
+    source: &'s dyn ReadAt,
+    start: u64,
+    length: u64,
+    read: Vec<u8>,
+}
+
+impl Area<'_> {
+    fn slice(&mut self, at: usize, length: usize) -> Option<&[u8]> {
+        let end = at.checked_add(length)?;
+        let here = self.read.len();
+        if let Some(missing) = end.checked_sub(here).filter(|m| *m > 0) {
+            let room = self.length.to_usize().checked_sub(here).filter(|room| missing <= *room)?;
+            let from = self.start.checked_add(here.to_u64())?;
+            self.read.extend(exact(self.source, from, missing.next_multiple_of(STEP).min(room))?);
+        }
+        self.read.get(at..end)
+    }
+}
+
 fn read_messages(source: &dyn ReadAt, start: u64, notes: &mut Vec<Note>, doubts: &mut Vec<Doubt>) {
-    let Some(area) = exact(source, start, MESSAGES.to_usize()) else { return };
+    let mut area = Area { source, start, length: MESSAGES, read: Vec::new() };
     let mut at = 0_usize;
     let mut damaged = 0_usize;
-    while let Some(head) = slice_at(&area, at, LOG_HEADER) {
-        let word = |n| u32_at(head, n, LE).unwrap_or(0);
-        let length = word(4).to_usize();
-        if word(0) != LOG_MAGIC || length > LIMIT_MESSAGE {
+    while let Some(head) = area.slice(at, LOG_HEADER) {
+        let [magic, length, control_sum, text_sum] = [0, 4, 8, 12].map(|n| u32_at(head, n, LE).unwrap_or(0));
+        let length = length.to_usize();
+        if magic != LOG_MAGIC || length > LIMIT_MESSAGE {
             break;
         }
         let whole = length.saturating_add(LOG_CONTROL);
-        let Some(body) = slice_at(&area, at.saturating_add(LOG_HEADER), whole) else { break };
+        let Some(body) = area.slice(at.saturating_add(LOG_HEADER), whole) else { break };
         let (control, text) = body.split_at_checked(LOG_CONTROL).unwrap_or_default();
-        damaged = damaged.saturating_add(usize::from(checksum(control) != word(8) || checksum(text) != word(12)));
+        damaged = damaged.saturating_add(usize::from(checksum(control) != control_sum || checksum(text) != text_sum));
         notes.push(note("illumos.message", LOG_MAGIC, body));
         at = at.saturating_add(LOG_HEADER).saturating_add(whole);
     }
@@ -88,14 +112,14 @@ fn read_messages(source: &dyn ReadAt, start: u64, notes: &mut Vec<Note>, doubts:
 }
 
 fn read_reports(source: &dyn ReadAt, start: u64, notes: &mut Vec<Note>) {
-    let Some(area) = exact(source, start, REPORTS.to_usize()) else { return };
+    let mut area = Area { source, start, length: REPORTS, read: Vec::new() };
     let mut at = 0_usize;
-    while let Some(head) = slice_at(&area, at, REPORT_HEADER) {
+    while let Some(head) = area.slice(at, REPORT_HEADER) {
         let length = u32_at(head, 8, LE).unwrap_or(0).to_usize();
         if u32_at(head, 0, LE) != Some(REPORT_MAGIC) || length > LIMIT_REPORT {
             break;
         }
-        let Some(body) = slice_at(&area, at.saturating_add(REPORT_HEADER), length) else { break };
+        let Some(body) = area.slice(at.saturating_add(REPORT_HEADER), length) else { break };
         notes.push(note("illumos.ereport", REPORT_MAGIC, body));
         at = at.saturating_add(REPORT_HEADER).saturating_add(length);
     }

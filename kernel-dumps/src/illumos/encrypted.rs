@@ -67,6 +67,27 @@ impl Decrypted {
     }
 }
 
+/// Takes the offset of each word off `part`, which begins at `start` on the device.
+fn mix_offsets(start: u64, part: &mut [u8]) {
+    fn by_byte(start: u64, part: &mut [u8]) {
+        for (at, byte) in (start..).zip(part) {
+            let word = (at & !7).to_le_bytes();
+            *byte ^= word.get((at & 7).to_usize()).copied().unwrap_or(0);
+        }
+    }
+    let aligned = start.next_multiple_of(8);
+    let before = aligned.saturating_sub(start).to_usize().min(part.len());
+    let (head, rest) = part.split_at_mut(before);
+    by_byte(start, head);
+    let (words, tail) = rest.as_chunks_mut::<8>();
+    let mut at = aligned;
+    for word in words {
+        *word = (u64::from_le_bytes(*word) ^ at).to_le_bytes();
+        at = at.wrapping_add(8);
+    }
+    by_byte(at, tail);
+}
+
 impl ReadAt for Decrypted {
     fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<usize> {
         let got = self.inner.read_at(offset, into)?;
@@ -77,14 +98,28 @@ impl ReadAt for Decrypted {
         let mut cipher = cipher(&self.key, &self.crypt);
         cipher.try_seek(start).map_err(io::Error::other)?;
         cipher.try_apply_keystream(part).map_err(io::Error::other)?;
-        for (at, byte) in (start..).zip(part) {
-            let word = (at & !7).to_le_bytes();
-            *byte ^= word.get((at & 7).to_usize()).copied().unwrap_or(0);
-        }
+        mix_offsets(start, part);
         Ok(got)
     }
 
     fn size(&self) -> u64 {
         self.inner.size()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_those_of_the_device_wherever_a_read_begins() {
+        for (start, length) in (0..9).flat_map(|s| (0..40).map(move |l| (s, l))) {
+            let mut part = vec![0_u8; length];
+            mix_offsets(0x1234_5678_9abc_de00 + start, &mut part);
+            for (n, byte) in part.iter().enumerate() {
+                let at = 0x1234_5678_9abc_de00 + start + n as u64;
+                assert_eq!(*byte, ((at & !7) >> (8 * (at & 7))) as u8, "{start} {length} {n}");
+            }
+        }
     }
 }
