@@ -202,6 +202,7 @@ impl<'m> DebugInfo<'m> {
             frames
         });
         for dwarf in self.slots.iter().filter_map(|slot| slot.dwarf.get()?.as_ref()) {
+            dwarf.keep_grown();
             dwarf.release();
         }
         for (at, frames) in done.into_iter().flatten() {

@@ -58,6 +58,54 @@ impl FileBytes {
     }
 }
 
+/// How often pages are let go that were written, and those of what they came from.
+#[cfg(target_os = "linux")]
+const PASSED: std::time::Duration = std::time::Duration::from_millis(10);
+
+/// Lets `write` write all `size` bytes of an empty file at once, as if they were in memory, of which hardly any are at a
+/// time. `meanwhile` is called again and again until that is done. `None` where there is no room, or no way to be sure
+/// of it.
+#[cfg(target_os = "linux")]
+pub(crate) fn write_whole(
+    file: &File,
+    size: u64,
+    write: impl FnOnce(&mut [u8]) -> bool,
+    meanwhile: impl Fn() + Sync,
+) -> Option<bool> {
+    use std::sync::mpsc;
+    // The room is taken first: without it, writing to the mapping would raise SIGBUS.
+    nix::fcntl::fallocate(file, nix::fcntl::FallocateFlags::empty(), 0, i64::try_from(size).ok()?).ok()?;
+    // SAFETY: the file has just been made and has no name: nobody else maps, writes or truncates it. Its length is that
+    // of the mapping, and all of its blocks are there.
+    let mut map = unsafe { memmap2::MmapOptions::new().map_mut(file).ok()? };
+    let (start, length) = (map.as_ptr().expose_provenance(), map.len());
+    let (done, wait) = mpsc::channel::<()>();
+    let meanwhile = &meanwhile;
+    let result = std::thread::scope(|scope| {
+        scope.spawn(move || {
+            while wait.recv_timeout(PASSED) == Err(mpsc::RecvTimeoutError::Timeout) {
+                if let Some(start) = std::ptr::NonNull::new(std::ptr::with_exposed_provenance_mut(start)) {
+                    let advice = nix::sys::mman::MmapAdvise::MADV_DONTNEED;
+                    // SAFETY: the range is the mapping, which outlives this thread. It is a shared one of a file: what
+                    // was written is the file's, and pages that are dropped come back from there as they were.
+                    let _ = unsafe { nix::sys::mman::madvise(start, length, advice) };
+                }
+                meanwhile();
+            }
+        });
+        let result = write(&mut map);
+        drop(done);
+        result
+    });
+    Some(result)
+}
+
+/// There is no way that is known to work.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn write_whole(_: &File, _: u64, _: impl FnOnce(&mut [u8]) -> bool, _: impl Fn() + Sync) -> Option<bool> {
+    None
+}
+
 impl Deref for FileBytes {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
@@ -113,9 +161,9 @@ mod large {
             let reserved = unsafe { mmap_anonymous(None, room, ProtFlags::PROT_NONE, flags)? };
             // Half a piece off: no piece of the file fits under one page table.
             let at = reserved.addr().get().next_multiple_of(PIECE).saturating_add(PIECE / 2);
-            let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_FIXED;
+            let flags = MapFlags::MAP_SHARED | MapFlags::MAP_FIXED;
             // SAFETY: `at` and `length` lie inside of the reservation, which is ours and holds nothing. The mapping is
-            // read-only and private; what is said at `FileBytes::map` of files that change holds for it.
+            // read-only; what is said at `FileBytes::map` of files that change holds for it.
             let mapped = unsafe { mmap(NonZeroUsize::new(at), size, ProtFlags::PROT_READ, flags, file, 0) };
             match mapped {
                 Ok(start) => Ok(Some(Self { reserved, room: room.get(), start: start.cast(), length })),
@@ -139,7 +187,7 @@ mod large {
             let Some(length) = end.checked_sub(page) else { return };
             // SAFETY: `page` lies inside of the mapping.
             let start = unsafe { self.start.add(page) };
-            // SAFETY: the range lies inside of a private, read-only mapping of a file: dropped pages read the same again.
+            // SAFETY: the range lies inside of a read-only mapping of a file: dropped pages read the same again.
             let _ = unsafe { madvise(start.cast(), length, MmapAdvise::MADV_DONTNEED) };
         }
     }

@@ -6,10 +6,14 @@ use std::sync::{Mutex, PoisonError};
 /// Most threads started for one piece of work: beyond that, page faults on one mapping get in each other's way.
 const LIMIT_THREADS: usize = 16;
 
+/// Threads that work at the same time.
+pub(crate) fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, |n| n.get().min(LIMIT_THREADS))
+}
+
 /// `work` done for each of `items`; results in the order of the items, whichever thread did them.
 pub(crate) fn parallel<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
-    let processors = std::thread::available_parallelism().map_or(1, |n| n.get().min(LIMIT_THREADS));
-    let threads = processors.min(items.len());
+    let threads = processors().min(items.len());
     if threads <= 1 {
         return items.iter().map(work).collect();
     }

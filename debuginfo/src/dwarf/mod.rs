@@ -32,7 +32,7 @@ mod unit_map;
 
 use crate::elf::ElfFile;
 use crate::{Error, Module, Slice};
-use evidence::{Doubt, Doubts, Svma};
+use evidence::{Doubt, Doubts, Svma, ToU64 as _, ToUsize as _};
 use gimli::{Section as _, SectionId};
 use std::sync::{Arc, OnceLock};
 
@@ -71,6 +71,8 @@ pub struct Dwarf<'m> {
     alternate_types: OnceLock<references::TypeUnits<'m>>,
     signatures_of_package: elsa::sync::FrozenMap<u64, Box<Option<Scope>>>,
     alternate: OnceLock<Vec<usize>>,
+    /// Whether it was said that `.debug_info` is damaged.
+    damage_said: OnceLock<()>,
 }
 
 impl<'m> Dwarf<'m> {
@@ -91,7 +93,7 @@ impl<'m> Dwarf<'m> {
             file.unpack(locations);
         }
         let wanted = |id| wanted(id, locations);
-        let mut sections = load_sections(file, wanted)?;
+        let mut sections = begun_sections(file, wanted)?;
         if let Some(alternate) = module.supplementary() {
             sections.set_sup(load_sections(alternate, wanted)?);
         }
@@ -112,7 +114,42 @@ impl<'m> Dwarf<'m> {
             alternate_types: OnceLock::new(),
             signatures_of_package: elsa::sync::FrozenMap::default(),
             alternate: OnceLock::new(),
+            damage_said: OnceLock::new(),
         }))
+    }
+
+    /// Sees to it that `.debug_info` is there up to `upto`, and says how much of it is: less only where it is damaged.
+    fn reach(&self, upto: usize) -> usize {
+        let whole = self.sections.debug_info.reader().len();
+        match self.file.reach(".debug_info", upto.to_u64()) {
+            Ok(()) => upto.min(whole),
+            Err(why) => {
+                self.damage_said.get_or_init(|| self.doubt(why));
+                self.file
+                    .section(".debug_info")
+                    .and_then(crate::elf::Section::reached)
+                    .map_or(whole, |reached| reached.to_usize())
+            }
+        }
+    }
+
+    /// Sees to it that the whole unit at `offset` of `.debug_info` is there, and reads its header.
+    pub(super) fn info_header(&self, offset: usize) -> Result<gimli::UnitHeader<Slice<'m>>, gimli::Error> {
+        let there = |end: usize| {
+            if self.reach(end) < end { Err(gimli::Error::OffsetOutOfBounds(end.to_u64())) } else { Ok(()) }
+        };
+        let whole = self.sections.debug_info.reader().len();
+        there(offset.saturating_add(LENGTH_FIELD).min(whole))?;
+        let mut start = *self.sections.debug_info.reader();
+        gimli::Reader::skip(&mut start, offset)?;
+        let (length, format) = gimli::Reader::read_initial_length(&mut start)?;
+        there(offset.saturating_add(length).saturating_add(usize::from(format.initial_length_size())).min(whole))?;
+        self.sections.debug_info.header_from_offset(gimli::DebugInfoOffset(offset))
+    }
+
+    /// Puts into the cache what was decompressed as it was needed.
+    pub(crate) fn keep_grown(&self) {
+        self.file.keep_grown();
     }
 
     /// The unit that holds the function at `at`, for [`Dwarf::unit`].
@@ -177,6 +214,9 @@ fn wanted(id: SectionId, locations: bool) -> Option<&'static str> {
     }
 }
 
+/// Longest field of a unit's length, in bytes.
+const LENGTH_FIELD: usize = 12;
+
 /// Loads the sections that `name` has a name for.
 fn load_sections(
     file: &ElfFile,
@@ -186,4 +226,15 @@ fn load_sections(
         let data = name(id).map_or(Ok(None), |name| file.section_data(name))?.unwrap_or_default();
         Ok(gimli::EndianSlice::new(data, file.endian()))
     })
+}
+
+/// As [`load_sections`], but of `.debug_info` only that is there which [`Dwarf::reach`] was asked for.
+fn begun_sections(
+    file: &ElfFile,
+    name: impl Fn(SectionId) -> Option<&'static str>,
+) -> Result<gimli::Dwarf<Slice<'_>>, Error> {
+    let mut sections = load_sections(file, |id| name(id).filter(|_| id != SectionId::DebugInfo))?;
+    let units = file.begun_data(".debug_info")?.unwrap_or_default();
+    sections.debug_info = gimli::DebugInfo::from(gimli::EndianSlice::new(units, file.endian()));
+    Ok(sections)
 }

@@ -2,6 +2,7 @@
 
 use super::lines::LinesSlot;
 use super::unit::Root;
+use super::unit_map::headers;
 use super::{Dwarf, Part, Scope, Skeleton, Unit, UnitId, load_sections};
 use crate::Slice;
 use evidence::{ToU64, ToUsize};
@@ -113,15 +114,18 @@ impl<'m> Dwarf<'m> {
     fn type_units(&self, part: Part) -> Option<&TypeUnits<'m>> {
         Some(match part {
             Part::Info | Part::Types => {
-                self.types.get_or_init(|| TypeUnits::read(&self.sections, Part::Info, Part::Types))
+                let there = || self.reach(usize::MAX);
+                self.types.get_or_init(|| TypeUnits::read(&self.sections, there(), Part::Info, Part::Types))
             }
             Part::Alternate => {
                 let alternate = self.sections.sup()?;
-                self.alternate_types.get_or_init(|| TypeUnits::read(alternate, Part::Alternate, Part::Types))
+                self.alternate_types
+                    .get_or_init(|| TypeUnits::read(alternate, usize::MAX, Part::Alternate, Part::Types))
             }
             Part::Split(n) | Part::SplitTypes(n) => {
                 let split = self.splits.get(n.to_usize())?;
-                split.types.get_or_init(|| TypeUnits::read(&split.sections, Part::Split(n), Part::SplitTypes(n)))
+                let read = || TypeUnits::read(&split.sections, usize::MAX, Part::Split(n), Part::SplitTypes(n));
+                split.types.get_or_init(read)
             }
         })
     }
@@ -148,9 +152,7 @@ impl<'m> Dwarf<'m> {
             header.ok_or(gimli::Error::OffsetOutOfBounds(id.offset.to_u64()))
         };
         let (sections, header) = match id.part {
-            Part::Info => {
-                (Arc::clone(&self.sections), self.sections.debug_info.header_from_offset(DebugInfoOffset(id.offset))?)
-            }
+            Part::Info => (Arc::clone(&self.sections), self.info_header(id.offset)?),
             Part::Types => (Arc::clone(&self.sections), types(id.part)?),
             Part::Alternate => {
                 let sections = self.sections.sup.clone().ok_or(missing)?;
@@ -304,17 +306,12 @@ fn with_unit<'m>(
 }
 
 fn offsets(sections: &gimli::Dwarf<Slice<'_>>) -> Vec<usize> {
-    let mut units = sections.units();
-    let mut offsets = Vec::new();
-    while let Ok(Some(header)) = units.next() {
-        offsets.extend(header.debug_info_offset().map(|o| o.0));
-    }
-    offsets
+    headers(sections, usize::MAX).filter_map(|header| Some(header.debug_info_offset()?.0)).collect()
 }
 
 impl<'m> TypeUnits<'m> {
-    /// All type units of `.debug_info` (DWARF 5) and `.debug_types` (DWARF 4).
-    fn read(sections: &gimli::Dwarf<Slice<'m>>, info: Part, types: Part) -> Self {
+    /// All type units of the first `there` bytes of `.debug_info` (DWARF 5), and of `.debug_types` (DWARF 4).
+    fn read(sections: &gimli::Dwarf<Slice<'m>>, there: usize, info: Part, types: Part) -> Self {
         let mut found = Self::default();
         let mut note = |part, offset: usize, header: &UnitHeader<Slice<'m>>| {
             if let UnitType::Type { type_signature, type_offset }
@@ -327,8 +324,7 @@ impl<'m> TypeUnits<'m> {
                 }
             }
         };
-        let mut units = sections.units();
-        while let Ok(Some(header)) = units.next() {
+        for header in headers(sections, there) {
             if let Some(offset) = header.debug_info_offset() {
                 note(info, offset.0, &header);
             }

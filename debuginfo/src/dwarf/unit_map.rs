@@ -8,10 +8,11 @@
 use super::ranges::{LIMIT_DIE_RANGES, Pcs, RangeMap};
 use super::unit::Root;
 use super::{Dwarf, abbreviations, gdb_index};
+use crate::Slice;
 use crate::cache::bytes_to_numbers;
 use crate::parallel::parallel;
 use evidence::{Svma, ToU64 as _, ToUsize as _};
-use gimli::{DebugInfoOffset, Section as _};
+use gimli::Section as _;
 use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::OnceLock;
@@ -53,14 +54,26 @@ fn ranges_of(entry: &[u8], size: usize) -> Option<Vec<(Range<u64>, usize)>> {
     triples.iter().map(range).collect()
 }
 
+/// The headers of the units in the first `there` bytes of `.debug_info`, in order; stops at damage.
+pub(super) fn headers<'m>(
+    sections: &gimli::Dwarf<Slice<'m>>,
+    there: usize,
+) -> impl Iterator<Item = gimli::UnitHeader<Slice<'m>>> {
+    let mut units = sections.units();
+    let end = |header: &gimli::UnitHeader<Slice<'m>>| {
+        header.debug_info_offset().map_or(0, |start| start.0.saturating_add(header.length_including_self()))
+    };
+    std::iter::from_fn(move || units.next().ok().flatten()).take_while(move |header| end(header) <= there)
+}
+
 impl<'m> Dwarf<'m> {
     /// Offsets of all unit headers in `.debug_info`, in order; stops at damage.
     pub(crate) fn unit_offsets(&self) -> &[usize] {
         self.map.headers.get_or_init(|| {
-            let mut units = self.sections.units();
+            let there = self.reach(usize::MAX);
             let mut offsets = Vec::new();
             let mut done = 0;
-            while let Ok(Some(header)) = units.next() {
+            for header in headers(&self.sections, there) {
                 offsets.extend(header.debug_info_offset().map(|o| o.0));
                 if offsets.len().is_multiple_of(HEADERS_PER_RELEASE) {
                     let read = self.sections.debug_info.reader().slice();
@@ -177,7 +190,7 @@ impl<'m> Dwarf<'m> {
         steps: &AtomicU64,
         with: impl FnMut(Range<u64>) -> bool,
     ) -> Result<(), gimli::Error> {
-        let header = self.sections.unit_header(DebugInfoOffset(unit))?;
+        let header = self.info_header(unit)?;
         let abbreviations = abbreviations::of_root(&self.sections.debug_abbrev, &header, steps)?;
         let root = Root::read(&self.sections, header, abbreviations)?;
         if matches!(root.tag, gimli::DW_TAG_partial_unit | gimli::DW_TAG_type_unit) {

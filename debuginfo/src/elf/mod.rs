@@ -1,12 +1,14 @@
 //! One ELF file: its segments, sections (decompressed when first asked for), notes and symbol tables. A Mach-O image is
 //! read into the same shape.
 
+mod growing;
 mod in_memory;
 mod macho;
 mod mini;
 mod program;
 mod relocatable;
 mod sections;
+mod unpack;
 
 use crate::cache::{Cache, Subject};
 use crate::macho::MachO;
@@ -22,6 +24,7 @@ use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A loadable segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -226,12 +229,51 @@ impl ElfFile {
     }
 
     /// Decompresses all debug sections that need it, at the same time; those with the `locations` of variables if asked to.
+    /// One that is decompressed as it is needed goes on for as long as others are not done, where there is a processor
+    /// for it.
     pub(crate) fn unpack(&self, locations: bool) {
         let wanted = |s: &&Section| s.is_packed_debug() && (locations || !s.name().contains("debug_loc"));
         let mut packed: Vec<&Section> = self.sections.iter().filter(wanted).collect();
-        packed.sort_by_key(|s| std::cmp::Reverse(s.size()));
-        // The error is met again by whoever wants the section.
-        crate::parallel::parallel(&packed, |section| drop(section.data(self)));
+        // The errors are met again by whoever wants the section.
+        for section in &packed {
+            if section.grows() {
+                let _ = section.begun(self);
+            }
+        }
+        packed.retain(|s| s.reached().is_none() || crate::parallel::processors() > 1);
+        packed.sort_by_key(|s| (s.reached().is_none(), std::cmp::Reverse(s.size())));
+        let others = AtomicUsize::new(packed.iter().filter(|s| s.reached().is_none()).count());
+        crate::parallel::parallel(&packed, |section| {
+            while let Some(reached) = section.reached().filter(|_| others.load(Ordering::Acquire) > 0) {
+                if reached >= section.size() || section.reach(self, reached.saturating_add(1)).is_err() {
+                    return;
+                }
+            }
+            if section.reached().is_none() {
+                let _ = section.data(self);
+                others.fetch_sub(1, Ordering::Release);
+            }
+        });
+    }
+
+    /// As [`ElfFile::section_data`], for contents that are looked at after [`ElfFile::reach`] said that they are there.
+    pub(crate) fn begun_data(&self, name: &str) -> Result<Option<&[u8]>, Error> {
+        self.section(name).map_or(Ok(None), |s| s.begun(self))
+    }
+
+    /// Sees to it that the first `upto` bytes of the section are there.
+    pub(crate) fn reach(&self, name: &str, upto: u64) -> Result<(), Error> {
+        self.section(name).map_or(Ok(()), |s| s.reach(self, upto))
+    }
+
+    /// Puts into the cache what was decompressed as it was needed.
+    pub(crate) fn keep_grown(&self) {
+        self.sections.iter().for_each(|s| s.keep_grown(self));
+    }
+
+    /// As [`ElfFile::release`], for a part of the file itself.
+    fn release_mapped(&self, part: &[u8]) {
+        self.bytes.release(part);
     }
 
     /// Lets go of the memory behind its symbol tables and their names.

@@ -4,14 +4,16 @@
 //! read, and the next run has it at once.
 
 use super::ElfFile;
-use crate::cache::Kept;
-use crate::map::FileBytes;
+use super::growing::Growing;
+use super::unpack::{Compression, Unpacker, whole_zlib};
+use crate::cache::{Cache, Kept, Subject};
+use crate::map::{self, FileBytes};
 use crate::{BuildId, Error};
 use evidence::{Svma, ToU64, ToUsize};
 use object::elf;
 use object::read::elf::{CompressionHeader, FileHeader, SectionHeader};
 use object::{Endianness, ReadRef as _};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::sync::OnceLock;
 
 /// Larger sections do not stay in memory whole.
@@ -19,6 +21,9 @@ const LARGE: u64 = 8 << 20;
 
 /// Bytes decompressed at a time.
 const PIECE: usize = 1 << 18;
+
+/// A section of which one part in so many was needed is decompressed to its end for the cache.
+const KEPT_FROM: u64 = 4;
 
 /// Bytes that one byte of a stream is reckoned to become at most: deflate's limit. Zstandard's is higher, for contents
 /// that debug information is not.
@@ -29,13 +34,6 @@ pub const LIMIT_DECOMPRESSED: u64 = 4 << 30;
 
 /// Debug sections that nothing here reads.
 const UNUSED: [&str; 4] = ["debug_macro", "debug_macinfo", "debug_pub", "debug_gdb_scripts"];
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Compression {
-    None,
-    Zlib,
-    Zstd,
-}
 
 /// A section.
 #[derive(Debug)]
@@ -61,6 +59,8 @@ enum Unpacked {
     Kept(Kept),
     /// In a file without a name, which goes when it is closed.
     Temporary(FileBytes),
+    /// There as far as somebody needed it.
+    Growing(Box<Growing>),
 }
 
 impl Section {
@@ -155,28 +155,63 @@ impl Section {
     }
 
     pub(super) fn data<'f>(&'f self, file: &'f ElfFile) -> Result<Option<&'f [u8]>, Error> {
+        let data = self.begun(file)?;
+        self.reach(file, self.uncompressed_size)?;
+        Ok(data)
+    }
+
+    /// As [`Section::data`], but a part of it may only be looked at after [`Section::reach`] said that it is there.
+    pub(super) fn begun<'f>(&'f self, file: &'f ElfFile) -> Result<Option<&'f [u8]>, Error> {
         if self.is_nobits() {
             return Ok(None);
         }
-        let bad =
-            |expected, found| Error::Format { path: file.path().to_owned(), offset: self.file_offset, expected, found };
-        let raw = file.bytes().read_bytes_at(self.file_offset, self.file_size).map_err(|()| {
-            bad(
-                "section contents inside the file",
-                format!("section {} of {:#x} bytes in a file of {:#x}", self.name, self.file_size, file.size()),
-            )
-        })?;
+        let raw = self.raw(file)?;
         if self.compression == Compression::None {
             return Ok(Some(raw));
         }
         let stream = raw.get(self.compression_header.to_usize()..).unwrap_or_default();
-        let result = self.decompressed.get_or_init(|| self.decompress(stream, file));
-        match result {
+        match self.decompressed.get_or_init(|| self.decompress(stream, file)) {
             Ok(Unpacked::Memory(bytes)) => Ok(Some(bytes)),
             Ok(Unpacked::Kept(kept)) => Ok(Some(kept)),
             Ok(Unpacked::Temporary(bytes)) => Ok(Some(bytes)),
-            Err(why) => Err(bad("a compressed section", format!("{}: {why}", self.name))),
+            Ok(Unpacked::Growing(growing)) => Ok(Some(growing.bytes())),
+            Err(why) => Err(self.bad(file, "a compressed section", format!("{}: {why}", self.name))),
         }
+    }
+
+    /// Sees to it that the first `upto` bytes are there.
+    ///
+    /// # Errors
+    /// The section's stream is damaged before that.
+    pub(super) fn reach(&self, file: &ElfFile, upto: u64) -> Result<(), Error> {
+        let Some(Ok(Unpacked::Growing(growing))) = self.decompressed.get() else { return Ok(()) };
+        if growing.reached() >= upto {
+            return Ok(());
+        }
+        let stream = self.raw(file)?.get(self.compression_header.to_usize()..).unwrap_or_default();
+        growing
+            .reach(stream, upto, |part| file.release_mapped(part))
+            .map_err(|why| self.bad(file, "a compressed section", format!("{}: {why}", self.name)))
+    }
+
+    /// Bytes that are there; `None` for a section that is there whole.
+    pub(crate) fn reached(&self) -> Option<u64> {
+        match self.decompressed.get() {
+            Some(Ok(Unpacked::Growing(growing))) => Some(growing.reached()),
+            _ => None,
+        }
+    }
+
+    fn bad(&self, file: &ElfFile, expected: &'static str, found: String) -> Error {
+        Error::Format { path: file.path().to_owned(), offset: self.file_offset, expected, found }
+    }
+
+    /// The contents as the file has them.
+    fn raw<'f>(&self, file: &'f ElfFile) -> Result<&'f [u8], Error> {
+        file.bytes().read_bytes_at(self.file_offset, self.file_size).map_err(|()| {
+            let found = format!("section {} of {:#x} bytes in a file of {:#x}", self.name, self.file_size, file.size());
+            self.bad(file, "section contents inside the file", found)
+        })
     }
 
     fn decompress(&self, stream: &[u8], file: &ElfFile) -> Result<Unpacked, String> {
@@ -184,24 +219,50 @@ impl Section {
         if size > LIMIT_DECOMPRESSED {
             return Err(format!("claims {size} bytes, more than the limit of {LIMIT_DECOMPRESSED}"));
         }
-        if let Some((cache, subject)) = file.cache().filter(|(cache, _)| size >= cache.smallest) {
-            let what = self.name.trim_start_matches('.');
-            let kept = cache.load_large(subject, what).filter(|kept| kept.len().to_u64() == size);
-            let write = |out: &mut dyn io::Write| self.unpack(stream, |piece| out.write_all(piece));
-            // A cache that cannot be written, and a damaged stream, are both found out by doing without.
-            if let Some(kept) = kept.or_else(|| cache.fill(subject, what, size, write).ok()) {
-                file.release(stream);
-                return Ok(Unpacked::Kept(kept));
-            }
-        }
-        if size >= LARGE
-            && let Some(bytes) = self.temporary(stream)
+        let cache = file.cache().filter(|(cache, _)| size >= cache.smallest);
+        if let Some((cache, subject)) = cache
+            && let Some(kept) = cache.load_large(subject, self.entry_name()).filter(|kept| kept.len().to_u64() == size)
         {
-            file.release(stream);
-            return Ok(Unpacked::Temporary(bytes));
+            return Ok(Unpacked::Kept(kept));
         }
-        // Growing would copy everything several times; what a stream of this length can hold at most is known.
+        let unpacked = self.decompress_anew(stream, file)?;
+        // A cache that cannot be written costs the next run time, and nothing else.
+        let kept = match (&unpacked, cache) {
+            (Unpacked::Memory(bytes), Some((cache, subject))) => self.keep(cache, subject, bytes, |_| {}),
+            (Unpacked::Temporary(bytes), Some((cache, subject))) => {
+                self.keep(cache, subject, bytes, |p| bytes.release(p))
+            }
+            _ => None,
+        };
+        Ok(kept.map_or(unpacked, Unpacked::Kept))
+    }
+
+    fn decompress_anew(&self, stream: &[u8], file: &ElfFile) -> Result<Unpacked, String> {
+        let size = self.uncompressed_size;
+        if self.grows()
+            && let Some(growing) = Growing::new(self.compression, size)
+        {
+            return Ok(Unpacked::Growing(Box::new(growing)));
+        }
+        let unpacked = if size >= LARGE { self.temporary(stream, file).map(Unpacked::Temporary) } else { None };
+        let unpacked = unpacked.map_or_else(|| self.memory(stream).map(Unpacked::Memory), Ok);
+        file.release(stream);
+        unpacked
+    }
+
+    fn memory(&self, stream: &[u8]) -> Result<Box<[u8]>, String> {
+        let size = self.uncompressed_size;
+        // What a stream of this length can hold at most is known.
         let most = stream.len().to_u64().saturating_mul(LARGEST_RATIO);
+        if self.compression == Compression::Zlib {
+            if size > most {
+                return Err(format!("promised {size} bytes, more than {} bytes of deflate can hold", stream.len()));
+            }
+            let mut bytes = vec![0; size.to_usize()];
+            whole_zlib(stream, &mut bytes)?;
+            return Ok(bytes.into());
+        }
+        // Growing would copy everything several times.
         let mut bytes = Vec::with_capacity(size.min(most).to_usize());
         self.unpack(stream, |piece| {
             bytes.extend_from_slice(piece);
@@ -211,43 +272,84 @@ impl Section {
         if bytes.len().to_u64() != size {
             return Err(format!("promised {size} bytes, gave {}", bytes.len()));
         }
-        file.release(stream);
-        Ok(Unpacked::Memory(bytes.into()))
+        Ok(bytes.into())
     }
 
     /// Unpacks into a file without a name, so that no more of it is in memory than is looked at. A place that cannot be
     /// written, and a damaged stream, are both found out by doing without.
-    fn temporary(&self, stream: &[u8]) -> Option<FileBytes> {
+    fn temporary(&self, stream: &[u8], elf: &ElfFile) -> Option<FileBytes> {
         let mut file = tempfile::tempfile().ok()?;
+        let size = self.uncompressed_size;
+        if self.compression == Compression::Zlib
+            && let Some(done) =
+                map::write_whole(&file, size, |out| whole_zlib(stream, out).is_ok(), || elf.release(stream))
+        {
+            return if done { FileBytes::map(&file).ok() } else { None };
+        }
         let mut count = 0_u64;
         let write = |piece: &[u8]| {
             count = count.saturating_add(piece.len().to_u64());
             file.write_all(piece)
         };
         self.unpack(stream, write).ok()?;
-        if count == self.uncompressed_size { FileBytes::map(&file).ok() } else { None }
+        if count == size { FileBytes::map(&file).ok() } else { None }
     }
 
-    /// Hands over what the stream holds, in pieces large enough for decoders to write into them directly.
+    /// Puts the contents into the cache, and opens them there; `passed` is told what was written.
+    fn keep(&self, cache: &Cache, subject: &Subject, bytes: &[u8], passed: impl Fn(&[u8])) -> Option<Kept> {
+        let write = |out: &mut dyn io::Write| {
+            bytes.chunks(PIECE).try_for_each(|piece| {
+                out.write_all(piece)?;
+                passed(piece);
+                Ok(())
+            })
+        };
+        cache.fill(subject, self.entry_name(), self.uncompressed_size, write).ok()
+    }
+
+    /// Hands over what the stream holds, in pieces: one byte more than promised at most, to notice streams that hold
+    /// more.
     fn unpack(&self, stream: &[u8], mut with: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
-        let (mut stream, mut buffer) = (self.unpacked(stream)?, vec![0; PIECE]);
+        let (mut unpacker, mut buffer) = (Unpacker::new(self.compression)?, vec![0; PIECE]);
+        let mut room = self.uncompressed_size.saturating_add(1);
         loop {
-            match stream.read(&mut buffer) {
-                Ok(0) => return Ok(()),
-                Ok(count) => with(buffer.get(..count).unwrap_or_default())?,
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(e),
+            let length = buffer.len().min(room.to_usize());
+            let piece = buffer.get_mut(..length).unwrap_or_default();
+            let count = unpacker.fill(stream, piece)?;
+            with(piece.get(..count).unwrap_or_default())?;
+            room = room.saturating_sub(count.to_u64());
+            if count < length || room == 0 {
+                return Ok(());
             }
         }
     }
 
-    /// What the stream holds: one byte more than promised at most, to notice streams that hold more.
-    fn unpacked<'s>(&self, stream: &'s [u8]) -> io::Result<Box<dyn io::Read + 's>> {
-        let most = self.uncompressed_size.saturating_add(1);
-        Ok(match self.compression {
-            Compression::Zlib => Box::new(flate2::read::ZlibDecoder::new(stream).take(most)),
-            _ => Box::new(zstd::stream::read::Decoder::new(stream)?.take(most)),
-        })
+    /// What the cache calls it.
+    fn entry_name(&self) -> &str {
+        self.name.trim_start_matches('.')
+    }
+
+    /// Whether it is decompressed as it is needed: a large one of units, which are asked for one by one, of a form for
+    /// which a decoder that works in steps is as fast as one that does not.
+    pub(super) fn grows(&self) -> bool {
+        let is_units = matches!(&*self.name, ".debug_info" | ".zdebug_info");
+        is_units && self.compression == Compression::Zstd && self.uncompressed_size >= LARGE
+    }
+
+    /// Puts a section into the cache that is decompressed as it is needed, if so much of it was needed that the rest
+    /// costs little more.
+    pub(super) fn keep_grown(&self, file: &ElfFile) {
+        let Some((Ok(Unpacked::Growing(growing)), (cache, subject))) = self.decompressed.get().zip(file.cache()) else {
+            return;
+        };
+        let size = self.uncompressed_size;
+        if size < cache.smallest || growing.reached() < size / KEPT_FROM || self.reach(file, size).is_err() {
+            return;
+        }
+        // Whoever wrote it meanwhile wrote the same.
+        if cache.load_large(subject, self.entry_name()).is_none() {
+            self.keep(cache, subject, growing.bytes(), |piece| growing.bytes().release(piece));
+        }
     }
 
     /// Whether it is a compressed section of debug information.
@@ -262,6 +364,7 @@ impl Section {
         match self.decompressed.get() {
             Some(Ok(Unpacked::Kept(kept))) => kept.release(part),
             Some(Ok(Unpacked::Temporary(bytes))) => bytes.release(part),
+            Some(Ok(Unpacked::Growing(growing))) => growing.bytes().release(part),
             _ => {}
         }
     }
