@@ -1,13 +1,13 @@
-//! Arguments that functions of illumos kernels save on their stacks when they are entered.
+//! Arguments that functions of illumos kernels and programs save on their stacks when they are entered.
 //!
-//! These kernels are compiled with `-msave-args`: the first six integer arguments are stored right below the frame
+//! What illumos builds for amd64 is compiled with `-msave-args`: the first six integer arguments are stored right below the frame
 //! pointer, where nothing changes them afterwards. Source: usr/src/lib/libsaveargs/amd64/saveargs.c of illumos-gate (the
 //! patterns). The instructions are looked for in the function's code as it is in the dump; a value counts when its
 //! instruction was executed, and stands before anything that is not known from such prologues.
 
 use debuginfo::DebugInfo;
 use evidence::bytes::{Endian, u32_at};
-use evidence::{Addr, Arch, Memory, ToU64, ToUsize};
+use evidence::{Addr, Arch, Memory, Svma, ToU64, ToUsize};
 use snapshot_format::schema::{Value, Variable, VariableKind};
 use unwind::{Frame, Stack, Trust};
 
@@ -20,17 +20,24 @@ const REGISTERS: [&str; 6] = ["rdi", "rsi", "rdx", "rcx", "r8", "r9"];
 const STORES: [u32; 6] = [0xf87d_8948, 0xf075_8948, 0xe855_8948, 0xe04d_8948, 0xd845_894c, 0xd04d_894c];
 const PUSHES: [&[u8]; 6] = [&[0x57], &[0x56], &[0x52], &[0x51], &[0x41, 0x50], &[0x41, 0x51]];
 
-/// The arguments of one frame, by its index: where each was saved, and its value.
-pub(crate) type Saved = (usize, Vec<(Addr, u64)>);
+/// The arguments of one frame.
+pub(crate) struct Saved {
+    /// Its index.
+    pub(crate) frame: usize,
+    /// The function: its module, and where it starts.
+    pub(crate) function: (usize, Svma),
+    /// Where each argument was saved, and its value.
+    pub(crate) list: Vec<(Addr, u64)>,
+}
 
 /// The saved arguments of all frames of a stack that have some.
 pub(crate) fn of(stack: &Stack, memory: &dyn Memory, info: &DebugInfo<'_>) -> Vec<Saved> {
     let frames = stack.frames.iter().enumerate();
-    let found = frames.map(|(n, f)| (n, arguments(f, memory, info).unwrap_or_default()));
-    found.filter(|(_, list)| !list.is_empty()).collect()
+    let found = frames.filter_map(|(n, f)| arguments(n, f, memory, info));
+    found.filter(|saved| !saved.list.is_empty()).collect()
 }
 
-fn arguments(frame: &Frame, memory: &dyn Memory, info: &DebugInfo<'_>) -> Option<Vec<(Addr, u64)>> {
+fn arguments(n: usize, frame: &Frame, memory: &dyn Memory, info: &DebugInfo<'_>) -> Option<Saved> {
     let sure = frame.registers.arch == Arch::X86_64 && !frame.suspect && frame.trust != Trust::Scan;
     let fp = frame.registers.fp().filter(|_| sure && !left(frame, memory))?;
     let (index, module) = info.modules().find(frame.lookup())?;
@@ -43,7 +50,8 @@ fn arguments(frame: &Frame, memory: &dyn Memory, info: &DebugInfo<'_>) -> Option
     code.truncate(got);
     let place = |n: usize| fp.0.checked_sub(n.to_u64().checked_add(1)?.checked_mul(8)?).map(Addr);
     let value = |at: Addr| Some((at, memory.read_u64(at, Endian::Little).ok()?));
-    Some((0..saved(&code)).map_while(|n| value(place(n)?)).collect())
+    let list = (0..saved(&code)).map_while(|n| value(place(n)?)).collect();
+    Some(Saved { frame: n, function: (index, symbol.start), list })
 }
 
 /// Whether a frame that was interrupted is left already: the frame pointer before a `ret` is the caller's.

@@ -138,8 +138,14 @@ fn thread(
         }
         // Where types are not known by the function, its prologue may have kept its arguments.
         let described = rows.last().is_some_and(|r| r.frame == Some(row) && r.thread == Some(w.thread.id.0));
-        if let Some((_, list)) = w.saved.iter().find(|(n, _)| *n == index && !described) {
-            rows.extend(saved_arguments::rows(list, w.thread.id.0, row, &|text| names.share(text)));
+        if let Some(saved) = w.saved.iter().find(|s| s.frame == index && !described) {
+            let typed = collector.arguments(saved.function, &saved.list);
+            let known = typed.len();
+            for variable in typed {
+                flatten(variable, Some(w.thread.id.0), Some(row), None, names, rows);
+            }
+            let rest = saved_arguments::rows(&saved.list, w.thread.id.0, row, &|text| names.share(text));
+            rows.extend(rest.into_iter().skip(known));
         }
         row = row.saturating_add(u32::try_from(sources.len().max(1)).unwrap_or(u32::MAX));
     }

@@ -44,7 +44,7 @@ fn walk_each<'t>(
     let limits = limits(target, plan);
     // What Linux leaves of a task that it switched out is where a call will return to.
     let switches = target.identity().os == Os::Linux;
-    let saves = target.identity().os == Os::Illumos && target.machine().is_some() && plan.variables;
+    let saves = target.identity().os == Os::Illumos && plan.variables;
     let freebsd_kernel = target.identity().os == Os::FreeBsd && target.machine().is_some();
     for_each_parallel(chosen, plan.workers, |c| {
         let mut stack = if c.thread.registers.known() == 0 {

@@ -3,9 +3,15 @@
 
 mod common;
 
+use capture::{Plan, capture};
 use common::{arg, json};
+use debuginfo::Locator;
+use platform::elfcore;
 use serde_json::Value;
+use snapshot_format::Snapshot;
 use std::path::Path;
+use testdata::ctf::CtfWriter;
+use testdata::elfcore::illumos::{ObjectSections, with_sections};
 use testdata::elfcore::{Contents, CoreBuilder};
 
 /// What differs between programs of both widths, in the files of both systems.
@@ -281,31 +287,27 @@ fn sections(file: &[u8], wide: bool) -> Vec<[usize; 5]> {
     (0..count & 0xffff).map(|n| one(table + n * size)).collect()
 }
 
-/// A core that carries the symbol table of its program names the program's functions without any other file.
-fn by_its_own_symbols(core: &Path, program: &Path, named: &Value, width: &Width) {
-    let (program, mut bytes) = (std::fs::read(program).unwrap(), std::fs::read(core).unwrap());
-    let all = sections(&program, width.wide);
+/// The symbol table of a program, and its names.
+fn symbol_table(program: &[u8], wide: bool) -> (&[u8], &[u8]) {
+    let all = sections(program, wide);
     let table = all.iter().find(|s| s[0] == 2).unwrap();
+    let contents = |s: &[usize; 5]| s[2]..s[2] + s[3];
+    (&program[contents(table)], &program[contents(&all[table[4]])])
+}
+
+/// Where the program begins in memory.
+fn base(named: &Value) -> u64 {
     let path = &named["identity"]["executable"];
     let module = named["modules"].as_array().unwrap().iter().find(|m| m["path"] == *path).unwrap();
-    let base = module["base"].as_str().unwrap().trim_start_matches("0x");
-    let base = usize::from_str_radix(base, 16).unwrap();
-    let mut headers = vec![0; if width.wide { 64 } else { 40 }];
-    let word = |n: usize| n.to_le_bytes()[..width.size].to_vec();
-    for (kind, section, link) in [(2_u32, table, 2_u32), (3, &all[table[4]], 0)] {
-        let contents = &program[section[2]..section[2] + section[3]];
-        headers.extend([[0; 4], kind.to_le_bytes()].concat());
-        headers.extend([word(0), word(base), word(bytes.len()), word(contents.len())].concat());
-        headers.extend([link.to_le_bytes(), [0; 4]].concat());
-        headers.extend([word(1), word(0)].concat());
-        bytes.extend(contents);
-    }
-    let (offset, entry) = if width.wide { (40, 58) } else { (32, 46) };
-    let at = word(bytes.len());
-    bytes[offset..offset + width.size].copy_from_slice(&at);
-    bytes[entry..entry + 2].copy_from_slice(&(if width.wide { 64_u16 } else { 40 }).to_le_bytes());
-    bytes[entry + 2..entry + 4].copy_from_slice(&3_u16.to_le_bytes());
-    bytes.extend(headers);
+    u64::from_str_radix(module["base"].as_str().unwrap().trim_start_matches("0x"), 16).unwrap()
+}
+
+/// A core that carries the symbol table of its program names the program's functions without any other file.
+fn by_its_own_symbols(core: &Path, program: &Path, named: &Value, width: &Width) {
+    let (program, bytes) = (std::fs::read(program).unwrap(), std::fs::read(core).unwrap());
+    let (symbols, strings) = symbol_table(&program, width.wide);
+    let object = ObjectSections { base: base(named), symbols, strings, ..ObjectSections::default() };
+    let bytes = with_sections(bytes, width.wide, &[object]);
     let own = core.with_extension("own");
     std::fs::write(&own, bytes).unwrap();
     let functions = |found: &Value| -> Vec<String> {
@@ -317,4 +319,188 @@ fn by_its_own_symbols(core: &Path, program: &Path, named: &Value, width: &Width)
     let wanted = functions(named);
     assert!(!wanted.is_empty() && functions(&found) == wanted, "{wanted:?}: {found}");
     assert!(functions(&without) != wanted, "{without}");
+}
+
+/// The types of `variables` and `null_deref`, as the tools of illumos would have written them, with a row for each function
+/// and each object of the symbol table.
+fn types_of(symbols: &[u8], strings: &[u8], wide: bool) -> Vec<u8> {
+    let mut w = CtfWriter::new(2);
+    let pointer = if wide { 8 } else { 4 };
+    let char = w.character("char", true);
+    let byte = w.character("unsigned char", false);
+    let (int, short) = (w.integer("int", true, 32, 4), w.integer("short", true, 16, 2));
+    let long = w.integer("long", true, pointer * 8, u64::from(pointer));
+    let (float, double) = (w.float("float", 1, 4), w.float("double", 2, 8));
+    let text = {
+        let c = w.constant(char);
+        w.pointer(c)
+    };
+    let bytes = w.array(byte, long, 4);
+    let number = w.union("number", 4, &[("i", int, 0), ("f", float, 0), ("bytes", bytes, 0)]);
+    let point = w.structure("point", 8, &[("x", int, 0), ("y", int, 32)]);
+    let point = w.typedef("point_t", point);
+    let corners = w.array(point, long, 2);
+    let pair = w.structure("", 4, &[("a", short, 0), ("b", short, 16)]);
+    let node = w.forward("node");
+    let node = w.pointer(node);
+    let bits = u64::from(pointer) * 8;
+    let rest = [("name", text, 0), ("next", node, bits), ("number", number, 2 * bits)];
+    let last = [("", pair, 2 * bits + 32), ("corners", corners, 2 * bits + 64)];
+    let node = w.structure("node", u64::from(2 * pointer + 24), &[&rest[..], &last].concat());
+    let fixed = {
+        let c = w.constant(int);
+        w.array(c, long, 4)
+    };
+    let name = w.array(char, long, 0x28);
+    let pod = w.structure("pod", 0x28 + u64::from(pointer), &[("name", name, 0), ("weight", long, 0x28 * 8)]);
+    let pod = w.pointer(pod);
+    let request = w.structure("request", u64::from(2 * pointer), &[("id", int, 0), ("pod", pod, bits)]);
+    let request = w.pointer(request);
+    let (entry, value) = if wide { (24, 8) } else { (16, 4) };
+    for symbol in symbols.chunks_exact(entry) {
+        let (info, section) = if wide { (symbol[4], 6) } else { (symbol[12], 14) };
+        let name = strings[half(symbol, 0)..].split(|b| *b == 0).next().unwrap();
+        let absolute = symbol[section..section + 2] == [0xf1, 0xff] && symbol[value..value + 4] == [0; 4];
+        if name.is_empty() || symbol[section..section + 2] == [0; 2] {
+            continue;
+        }
+        match (info & 0xf, name) {
+            (1, _) if absolute => {}
+            (1, b"global_counter") => w.object_row(int),
+            (1, b"static_ratio") => w.object_row(double),
+            (1, b"global_node") => w.object_row(node),
+            (1, b"table_const") => w.object_row(fixed),
+            (1, _) => w.object_row(0),
+            (2, b"store_weight") => w.function_row(Some((0, &[pod, long]))),
+            (2, b"handle") => w.function_row(Some((int, &[request, int]))),
+            (2, _) => w.function_row(None),
+            _ => {}
+        }
+    }
+    w.finish()
+}
+
+/// The core of a victim as illumos would have written it with all sections, the victim, and the victim without DWARF.
+fn with_types(name: &str, variant: &str, width: &Width, folder: &Path) -> Option<[std::path::PathBuf; 3]> {
+    let linux = common::core(name, variant)?;
+    let program = testdata::victims::build(name, variant).unwrap();
+    let bare = folder.join("bare");
+    let status = std::process::Command::new("strip").args(["-g", "-o", arg(&bare), arg(&program)]).status().unwrap();
+    assert!(status.success());
+    let plain = of_illumos(&std::fs::read(&linux).unwrap(), width);
+    let core = folder.join("core");
+    std::fs::write(&core, &plain).unwrap();
+    let base = base(&json(&["show", arg(&core), "--exe", arg(&program), "--json"]));
+    let file = std::fs::read(&program).unwrap();
+    let (symbols, strings) = symbol_table(&file, width.wide);
+    let types = types_of(symbols, strings, width.wide);
+    let object = ObjectSections { base, types: &types, symbols, strings, dynamic: false };
+    std::fs::write(&core, with_sections(plain, width.wide, &[object])).unwrap();
+    Some([core, program, bare])
+}
+
+/// A variable without its line, which only DWARF knows, in a form that can be compared.
+fn value_of(variable: &Value) -> Value {
+    let mut one = variable.clone();
+    if let Some(fields) = one.as_object_mut() {
+        fields.remove("line");
+        if let Some(children) = fields.get_mut("children").and_then(Value::as_array_mut) {
+            children.iter_mut().for_each(|c| *c = value_of(c));
+        }
+    }
+    one
+}
+
+/// Types that a core carries say of variables what DWARF says of them.
+#[test]
+fn variables_by_the_types_in_the_core() {
+    for (variant, width) in [("gcc-O0", &WIDE), ("m32", &NARROW)] {
+        let folder = tempfile::tempdir().unwrap();
+        let Some([core, program, bare]) = with_types("variables", variant, width, folder.path()) else { continue };
+        let mut asked = vec!["show", arg(&core), "--json"];
+        for name in ["global_counter", "static_ratio", "global_node", "table_const"] {
+            asked.extend(["--global", name]);
+        }
+        let look = |exe: &Path| json(&[&asked[..], &["--exe", arg(exe)]].concat());
+        let (by_dwarf, by_types) = (look(&program), look(&bare));
+        let globals = |found: &Value| found["globals"].as_array().unwrap().iter().map(value_of).collect::<Vec<_>>();
+        assert!(globals(&by_dwarf).len() >= 3, "{variant}: {by_dwarf}");
+        assert_eq!(globals(&by_dwarf), globals(&by_types), "{variant}");
+        println!("{variant}: {:#}", by_types["globals"]);
+    }
+}
+
+/// Arguments that a function saved on its stack have the types of its prototype; here a compiler without optimisation
+/// saved them, where illumos's does always.
+#[test]
+fn arguments_by_the_types_in_the_core() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some([core, program, bare]) = with_types("null_deref", "gcc-O0", &WIDE, folder.path()) else { return };
+    let frames = |exe: &Path| json(&["show", arg(&core), "--exe", arg(exe), "--json"])["threads"][0]["frames"].clone();
+    let (by_dwarf, by_types) = (frames(&program), frames(&bare));
+    let of = |frames: &Value, function: &str| {
+        let frame = frames.as_array().unwrap().iter().find(|f| f["function"] == function).unwrap().clone();
+        frame["variables"].as_array().unwrap().iter().map(value_of).collect::<Vec<_>>()
+    };
+    for (function, count) in [("store_weight", 2), ("handle", 1)] {
+        let (mut wanted, found) = (of(&by_dwarf, function), of(&by_types, function));
+        wanted.truncate(count);
+        for (n, variable) in wanted.iter_mut().enumerate() {
+            variable["name"] = format!("arg{}", n + 1).into();
+        }
+        println!("{function}: {found:?}");
+        assert_eq!(wanted, found, "{function}");
+    }
+}
+
+/// Flips of the sections that hold types and symbols: nothing panics or hangs, and what is shown stays bounded.
+/// `POSTFAULT_MUTATIONS` is how many (100).
+#[test]
+fn damaged_types_in_the_core() {
+    let count: usize = std::env::var("POSTFAULT_MUTATIONS").ok().and_then(|n| n.parse().ok()).unwrap_or(100);
+    let folder = tempfile::tempdir().unwrap();
+    let Some([core, _, bare]) = with_types("variables", "gcc-O0", &WIDE, folder.path()) else { return };
+    let whole = std::fs::read(&core).unwrap();
+    let start = parts(&whole, true).1.iter().map(|(.., bytes)| bytes.len()).sum::<usize>();
+    let plan = Plan { globals: vec!["global_node".into(), "global_counter".into()], ..Plan::default() };
+    let locator = Locator { system: Some("/nonexistent".into()), executable: Some(bare), ..Locator::default() };
+    let take = |bytes: &[u8]| {
+        let core = elfcore::open_stream(bytes, "core", &elfcore::Options::default()).ok()?;
+        Some(capture(&core, &locator, &plan, &mut || ()))
+    };
+    let shown = |snapshot: &Snapshot| snapshot.variables.iter().filter(|v| v.frame.is_none()).count();
+    let right = shown(&take(&whole).unwrap());
+    assert!(right > 10, "{right}");
+    let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut next = || {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        seed as usize
+    };
+    // Types are first behind the memory, then symbols; headers are last.
+    let types = types_at(&whole);
+    let (mut same, mut opened) = (0, 0);
+    for n in 0..count {
+        let at = match n % 4 {
+            0 => start + next() % (whole.len() - start),
+            1 => whole.len() - 1 - next() % 320,
+            _ => types.start + next() % types.len(),
+        };
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1 << (next() % 8);
+        let Some(snapshot) = take(&bytes) else { continue };
+        opened += 1;
+        assert!(snapshot.variables.len() < 20_000, "flip {n} at {at:#x}");
+        same += usize::from(shown(&snapshot) == right);
+    }
+    println!("{count} flips, {opened} opened, {same} with all variables");
+    assert!(opened * 2 > count && same > 0);
+}
+
+/// Where the types lie in a core.
+fn types_at(core: &[u8]) -> std::ops::Range<usize> {
+    let all = sections(core, true);
+    let [_, _, offset, size, _] = *all.iter().find(|s| s[0] == 1).unwrap();
+    offset..offset + size
 }

@@ -40,15 +40,19 @@ pub struct OpenFile {
     pub position: Option<u64>,
 }
 
-/// The symbol table of an image that the source itself carries, as it stands in the image's file.
+/// The symbol table of an image that the source itself carries, and the types that go with it, as they stand in the
+/// image's file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImageSymbols {
     /// Where the image begins.
     pub base: Addr,
-    /// The entries (`Elf64_Sym`, or `Elf32_Sym` of a 32-bit image), in the source's byte order.
+    /// The entries (`Elf64_Sym`, or `Elf32_Sym` of a 32-bit image), in the source's byte order. May be empty when there are
+    /// types.
     pub symbols: Box<[u8]>,
     /// Their names.
     pub strings: Box<[u8]>,
+    /// The section `.SUNW_ctf` whose functions and objects these symbols are; empty when there is none.
+    pub types: Box<[u8]>,
 }
 
 /// What was known to be missing or doubtful when the source was opened.

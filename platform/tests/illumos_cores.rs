@@ -6,7 +6,7 @@ use evidence::{Access, Addr, Os, Target as _};
 use platform::elfcore::{self, Core, Options};
 use std::io::Write as _;
 use std::process::Command;
-use testdata::elfcore::illumos::{self, OLD_PC, Truth};
+use testdata::elfcore::illumos::{self, OLD_PC, ObjectSections, Truth, with_sections};
 use testdata::elfcore::linux::{prpsinfo, prstatus, x86_64_registers};
 use testdata::elfcore::{Contents, CoreBuilder};
 use testdata::fixtures::fixture;
@@ -87,6 +87,58 @@ fn cores_of_both_widths() {
         let content = core.attributes().iter().find(|a| &*a.key == "core.content").map(|a| &*a.value);
         assert_eq!(content, Some("stack heap text data rodata anon shm ism dism ctf"));
         assert_eq!(&*core.open_files()[0].target, "/var/log/server.log");
+    }
+}
+
+/// Types belong to the table that their section names; what is cut off or names nothing is left out and said.
+#[test]
+fn sections_of_objects() {
+    for wide in [true, false] {
+        let plain = illumos::core(wide, 2).0.build();
+        let entry = if wide { 24 } else { 16 };
+        let [first, second] = [1_u8, 2].map(|n| vec![n; entry * 3]);
+        let one = ObjectSections {
+            base: 0x40_0000,
+            types: b"types of one",
+            symbols: &first,
+            strings: b"\0one\0",
+            dynamic: false,
+        };
+        let two = ObjectSections {
+            base: 0x50_0000,
+            types: b"types of two",
+            symbols: &second,
+            strings: b"\0two\0",
+            dynamic: true,
+        };
+        let three = ObjectSections { base: 0x60_0000, types: b"", ..one };
+        let bytes = with_sections(plain.clone(), wide, &[one, two, three]);
+        let core = open(&bytes).unwrap();
+        let found = core.image_symbols();
+        // Tables that no types name come first.
+        let shape: Vec<_> = found.iter().map(|f| (f.base.0, &*f.types, &*f.symbols, &*f.strings)).collect();
+        let expected =
+            [one, ObjectSections { types: b"", ..three }, two].map(|o| (o.base, o.types, o.symbols, o.strings));
+        assert_eq!(shape, expected, "{wide}");
+        assert!(!core.gaps().doubts.iter().any(|d| d.what == "sections"), "{:?}", core.gaps().doubts);
+
+        // The link of the first types leads nowhere: they stay, without symbols.
+        let table = bytes.len() - 10 * if wide { 64 } else { 40 };
+        let link = table + if wide { 64 + 40 } else { 40 + 24 };
+        assert_eq!(bytes[link], 2);
+        let mut bad = bytes.clone();
+        bad[link] = 77;
+        let core = open(&bad).unwrap();
+        let alone = core.image_symbols().iter().find(|f| &*f.types == b"types of one").unwrap();
+        assert_eq!((alone.base.0, alone.symbols.len(), core.image_symbols().len()), (0x40_0000, 0, 4));
+
+        // Larger than the file.
+        let size = link - if wide { 8 } else { 4 };
+        let mut bad = bytes.clone();
+        bad[size + 3] = 0x7f;
+        let core = open(&bad).unwrap();
+        assert!(core.image_symbols().iter().all(|f| &*f.types != b"types of one"));
+        assert!(core.gaps().doubts.iter().any(|d| d.why.contains("the section with the types")), "{wide}");
     }
 }
 

@@ -115,11 +115,25 @@ impl CtfWriter {
 
     /// An integer type of so many bits in so many bytes.
     pub fn integer(&mut self, name: &str, signed: bool, bits: u32, size: u64) -> Id {
+        self.number(1, name, u32::from(signed), bits, size)
+    }
+
+    /// A `char`, as illumos writes it.
+    pub fn character(&mut self, name: &str, signed: bool) -> Id {
+        self.number(1, name, u32::from(signed) | 2, 8, 1)
+    }
+
+    /// A floating-point type of one of the formats `CTF_FP_*`.
+    pub fn float(&mut self, name: &str, format: u32, size: u64) -> Id {
+        self.number(2, name, format, size as u32 * 8, size)
+    }
+
+    fn number(&mut self, kind: u32, name: &str, format: u32, bits: u32, size: u64) -> Id {
         let mut data = Vec::new();
-        self.put32(&mut data, u32::from(signed) << 24 | bits);
+        self.put32(&mut data, format << 24 | bits);
         let name = self.name(name);
         // Types of bit fields have the name of their integer and are hidden.
-        self.record(name, 1, u64::from(bits) == size * 8, 0, size, &data)
+        self.record(name, kind, u64::from(bits) == size * 8, 0, size, &data)
     }
 
     /// A pointer.

@@ -84,12 +84,16 @@ impl<'b, 'i, 'm> Builder<'b, 'i, 'm> {
     }
 
     pub(super) fn arch(&self) -> Arch {
-        self.collector.types.info().module(self.module).and_then(|m| m.main()).map_or(Arch::Other, |f| f.arch())
+        let module = self.collector.types.info().module(self.module);
+        let main = module.and_then(|m| m.main()).map(|f| f.arch());
+        main.or_else(|| Some(module?.types()?.arch())).unwrap_or(Arch::Other)
     }
 
     /// Bytes of an address of the program.
     pub(super) fn address_size(&self) -> u8 {
-        self.collector.types.info().module(self.module).and_then(|m| m.main()).map_or(8, |f| f.address_size())
+        let module = self.collector.types.info().module(self.module);
+        let main = module.and_then(|m| m.main()).map(|f| f.address_size());
+        main.or_else(|| Some(module?.types()?.arch().pointer_size())).unwrap_or(8)
     }
 
     /// Takes `bytes` from the frame's budget.
@@ -126,6 +130,14 @@ impl<'b, 'i, 'm> Builder<'b, 'i, 'm> {
             Ok(place) => self.fill(&mut variable, ty, &place, None, Level::default()),
             Err(why) => absent(&mut variable, &why),
         }
+        variable
+    }
+
+    /// A variable of which the type and the place are known without a DIE.
+    pub(super) fn stated(&mut self, name: &str, kind: VariableKind, ty: Option<TypeId>, place: &Place) -> Variable {
+        let mut variable = Variable { kind, name: name.to_owned(), ..Variable::default() };
+        name.clone_into(&mut self.expression);
+        self.fill(&mut variable, ty, place, None, Level::default());
         variable
     }
 

@@ -10,6 +10,7 @@
 
 mod aggregate;
 mod build;
+mod compact;
 mod containers;
 mod entry_value;
 mod float;
@@ -157,9 +158,19 @@ impl<'i, 'm> Collector<'i, 'm> {
                         all.push(variable);
                     }
                 }
+                if kind == VariableKind::Global && self.dwarf(module).is_none() {
+                    all.extend(compact::objects(self, module, name));
+                }
             }
         }
         all
+    }
+
+    /// The arguments of a function, by where they were saved when it was entered: as many as its prototype has, if that
+    /// leaves no doubt which is which. The function is given by its module and where it starts.
+    #[must_use]
+    pub(crate) fn arguments(&self, function: (usize, Svma), saved: &[(Addr, u64)]) -> Vec<Variable> {
+        compact::arguments(self, function, saved)
     }
 
     fn dwarf(&self, module: usize) -> Option<&'i debuginfo::dwarf::Dwarf<'m>> {

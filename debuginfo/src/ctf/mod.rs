@@ -1,16 +1,18 @@
 //! Layouts out of CTF: the compact type format of illumos (version 2) and FreeBSD (version 2, and 3 since 14).
 //!
 //! Input: the contents of a `.SUNW_ctf` section, or the same bytes out of a kernel's memory. Output: structures by name
-//! ([`Layouts`](crate::layout::Layouts)), and the types of the functions and objects of the symbol table that it goes
-//! with. GNU's `.ctf` sections are another format, which has the same magic number and is refused by its version.
+//! ([`Layouts`](crate::layout::Layouts)), the types of the functions and objects of the symbol table that it goes with
+//! ([`ImageTypes`]), and all of them as variables are shown with ([`crate::types::Types`]). GNU's `.ctf` sections are another format, which has the same magic number and is refused by its version.
 //!
 //! Source: `sys/sys/ctf.h` and ctf(5) of FreeBSD, `uts/common/sys/ctf.h` of illumos. The header has 36 bytes and is
 //! never compressed; what follows may be one zlib stream: labels, objects, functions, types, strings. Type ids count
 //! the records of the type section from 1; a container that names a parent uses the upper half of the ids for its own.
 
 mod functions;
+mod image;
 mod layouts;
 mod record;
+mod types;
 
 use crate::elf::ElfFile;
 use evidence::bytes::{Endian, slice_at, u8_at, u16_at, u32_at};
@@ -22,6 +24,8 @@ use std::io::Read as _;
 use std::sync::Arc;
 
 pub use functions::Prototype;
+pub use image::ImageTypes;
+pub use types::type_id;
 
 const MAGIC: u16 = 0xcff1;
 const HEADER: usize = 36;
@@ -287,11 +291,21 @@ impl Ctf {
     fn find(&self, name: &str) -> Option<CtfId> {
         let own = [&self.tags, &self.others].into_iter().find_map(|t| t.get(name).filter(|n| n.root || !n.ambiguous));
         match own {
-            Some(named) => {
-                Some(CtfId(if self.parent_name.is_some() { named.index | self.child_bit() } else { named.index }))
-            }
+            Some(named) => Some(self.own(named)),
             None => self.parent.as_ref()?.find(name),
         }
+    }
+
+    /// As [`Ctf::find`], of structures, unions and enumerations only.
+    fn find_tag(&self, name: &str) -> Option<CtfId> {
+        match self.tags.get(name).filter(|n| n.root || !n.ambiguous) {
+            Some(named) => Some(self.own(named)),
+            None => self.parent.as_ref()?.find_tag(name),
+        }
+    }
+
+    const fn own(&self, named: &Named) -> CtfId {
+        CtfId(if self.parent_name.is_some() { named.index | self.child_bit() } else { named.index })
     }
 
     const fn child_bit(&self) -> u32 {

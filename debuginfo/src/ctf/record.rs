@@ -57,6 +57,8 @@ pub(super) struct Field {
 /// What an integer's record says of it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Encoding {
+    /// What kind of number it is (`CTF_INT_*`, or `CTF_FP_*` of a floating-point number).
+    pub format: u8,
     pub signed: bool,
     pub offset: u8,
     pub bits: u16,
@@ -160,10 +162,17 @@ impl Record {
         Some((ctf.id_at(self.data)?, u64::from(count)))
     }
 
-    /// How an integer is stored.
+    /// The arguments of a function's type; a last one 0 says "and more".
+    pub(super) fn arguments(&self, ctf: &Ctf) -> Vec<CtfId> {
+        let width = ctf.id_width();
+        let at = |n: usize| self.data.checked_add(n.checked_mul(width)?);
+        (0..self.count).map_while(|n| ctf.id_at(at(n)?)).collect()
+    }
+
+    /// How an integer is stored, or a floating-point number.
     pub(super) fn encoding(&self, ctf: &Ctf) -> Option<Encoding> {
         let [bits_low, bits_high, offset, flags] = ctf.word(self.data)?.to_le_bytes();
         let signed = u32::from(flags) & SIGNED != 0;
-        Some(Encoding { signed, offset, bits: u16::from_le_bytes([bits_low, bits_high]) })
+        Some(Encoding { format: flags, signed, offset, bits: u16::from_le_bytes([bits_low, bits_high]) })
     }
 }

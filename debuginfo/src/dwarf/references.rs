@@ -56,7 +56,7 @@ impl<'m> Dwarf<'m> {
                 let split = self.splits.get(n.to_usize())?;
                 split.headers.get_or_init(|| offsets(&split.sections))
             }
-            Part::Types | Part::SplitTypes(_) => return None,
+            Part::Types | Part::SplitTypes(_) | Part::Ctf => return None,
         };
         let index = headers.partition_point(|start| *start <= offset).checked_sub(1)?;
         let start = *headers.get(index)?;
@@ -127,6 +127,7 @@ impl<'m> Dwarf<'m> {
                 let read = || TypeUnits::read(&split.sections, usize::MAX, Part::Split(n), Part::SplitTypes(n));
                 split.types.get_or_init(read)
             }
+            Part::Ctf => return None,
         })
     }
 
@@ -165,6 +166,7 @@ impl<'m> Dwarf<'m> {
                 (sections, header)
             }
             Part::SplitTypes(n) => (split(n)?, types(id.part)?),
+            Part::Ctf => return Err(missing),
         };
         let abbreviations = self.tables.of(&sections, &header)?;
         let root = Root::read(&sections, header, abbreviations)?;

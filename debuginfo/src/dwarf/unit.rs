@@ -21,6 +21,8 @@ pub enum Part {
     Split(u32),
     /// `.debug_types.dwo` of a split file.
     SplitTypes(u32),
+    /// No DWARF: a container of CTF, whose types are known by their numbers ([`crate::ctf`]).
+    Ctf,
 }
 
 impl std::fmt::Display for Part {
@@ -31,6 +33,7 @@ impl std::fmt::Display for Part {
             Self::Alternate => ".debug_info of the alternate file",
             Self::Split(_) => ".debug_info.dwo",
             Self::SplitTypes(_) => ".debug_types.dwo",
+            Self::Ctf => "CTF",
         })
     }
 }

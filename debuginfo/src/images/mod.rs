@@ -12,6 +12,7 @@ mod report;
 mod stated;
 mod verify;
 
+use crate::ctf::ImageTypes;
 use crate::dwarf::SplitFiles;
 use crate::elf::ElfFile;
 use crate::kernel::Orc;
@@ -48,6 +49,8 @@ pub struct Module {
     problem: Option<String>,
     /// Symbols that no file holds.
     stated: Option<SymbolTable>,
+    /// Types that the source carries for it.
+    types: Option<ImageTypes>,
     /// What symbol stores know it by, where the source says it.
     store: Option<StoreKey>,
     sym: OnceLock<Store>,
@@ -87,6 +90,7 @@ impl Module {
             verified: Verified::Given,
             problem: None,
             stated: None,
+            types: None,
             store: None,
             sym: OnceLock::new(),
             native: None,
@@ -144,6 +148,12 @@ impl Module {
     #[must_use]
     pub const fn stated_symbols(&self) -> Option<&SymbolTable> {
         self.stated.as_ref()
+    }
+
+    /// Types that the source carries for it (cores of illumos).
+    #[must_use]
+    pub const fn types(&self) -> Option<&ImageTypes> {
+        self.types.as_ref()
     }
 
     /// The unwind table of a Linux kernel or of one of its modules.

@@ -5,6 +5,7 @@ use super::in_memory::{InMemory, LIMIT_SPAN, NoImage};
 use super::link_map::{self, Auxv};
 use super::report::{Outcome, Verified};
 use super::verify::{Evidence, fits_layout, verify};
+use crate::ctf::ImageTypes;
 use crate::dwarf::SplitFiles;
 use crate::elf::ElfFile;
 use crate::locate::Wanted;
@@ -83,11 +84,22 @@ pub(super) fn outline(target: &dyn Target, memory: &dyn Memory, locator: &Locato
     let Finder { found, .. } = &mut finder;
     let found = std::mem::take(found);
     let mut modules: Vec<Module> = found.into_iter().filter_map(|f| finder.open(f)).collect();
+    let (wide, endian) = (identity.arch.pointer_size() == 8, Endian::from_big(identity.big_endian));
     for carried in target.image_symbols() {
-        if let Some(module) = modules.iter_mut().find(|m| m.base == carried.base && m.stated.is_none()) {
-            let endian = Endian::from_big(identity.big_endian);
-            let table = SymbolTable::carried(carried, identity.arch.pointer_size() == 8, endian, module);
-            module.stated = Some(table);
+        let Some(module) = modules.iter_mut().find(|m| m.base == carried.base) else { continue };
+        if module.stated.is_none() && !carried.symbols.is_empty() {
+            module.stated = Some(SymbolTable::carried(carried, wide, endian, module));
+        }
+        if module.types.is_none() && !carried.types.is_empty() {
+            let read = ImageTypes::carried(carried, identity.arch, endian);
+            let trouble = match &read {
+                Ok(types) => types.unmatched().map(str::to_owned),
+                Err(e) => Some(e.to_string()),
+            };
+            if let Some(why) = trouble {
+                doubts.push(Doubt::at("types", carried.base, format!("{}: {why}", module.path)));
+            }
+            module.types = read.ok();
         }
     }
     modules
@@ -440,6 +452,7 @@ impl Finder<'_> {
             searched,
             problem,
             stated: None,
+            types: None,
             store: None,
             sym: OnceLock::new(),
             native: None,

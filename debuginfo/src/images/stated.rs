@@ -80,6 +80,7 @@ impl Image {
             searched: self.searched,
             problem: self.problem,
             stated: self.symbols,
+            types: None,
             store: self.store,
             sym: OnceLock::new(),
             native: self.native,

@@ -1,6 +1,6 @@
-//! Types of variables: read from DWARF when they are first asked for, shared by all threads.
+//! Types of variables: read from DWARF, or from CTF, when they are first asked for, shared by all threads.
 //!
-//! Input: type DIEs by [`TypeId`]. Output: [`Type`] nodes, their spelling, and for declarations the definition that
+//! Input: type DIEs, or types of a container of CTF ([`Part::Ctf`]), by [`TypeId`]. Output: [`Type`] nodes, their spelling, and for declarations the definition that
 //! belongs to them. It reads no memory of the target and shows no value. Types may be cyclic, and damaged ones may be
 //! cyclic where they must not be: whoever follows references counts the steps.
 
@@ -12,8 +12,8 @@ mod read;
 mod scopes;
 mod unit_index;
 
-use crate::DebugInfo;
-use crate::dwarf::{Scope, Unit, UnitId};
+use crate::dwarf::{Part, Scope, Unit, UnitId};
+use crate::{DebugInfo, Module};
 use elsa::sync::FrozenMap;
 use std::sync::Arc;
 use unit_index::UnitIndex;
@@ -23,6 +23,7 @@ pub use model::{
     Count, Dimension, Enumeration, Kind, Language, Member, PointerSort, Position, Qualifier, Role, Structure,
     TemplateParameter, Type, TypeId, Variant, VariantPart,
 };
+pub(crate) use read::is_flags;
 pub use read::{LIMIT_DIMENSIONS, LIMIT_MEMBERS};
 pub use scopes::{LIMIT_SCOPE_DEPTH, LIMIT_SCOPES};
 
@@ -120,6 +121,10 @@ impl<'i, 'm> Types<'i, 'm> {
             declaration: false,
             kind: Kind::Unknown(why.into()),
         };
+        if id.at.unit.part == Part::Ctf {
+            let types = self.info.modules().list().get(id.module).and_then(Module::types);
+            return types.map_or_else(|| unknown("its module has no CTF"), |types| types.ctf().type_of(id));
+        }
         let Some(dwarf) = self.info.dwarf(id.module) else { return unknown("its module has no DWARF") };
         let Some(unit) = dwarf.unit(id.at.unit) else { return unknown("its unit cannot be read") };
         // A stub for a type that is defined in a type unit.
@@ -301,6 +306,9 @@ impl<'i, 'm> Types<'i, 'm> {
 
     fn find_definition(&self, declared: &Type) -> Option<TypeId> {
         let module = declared.id.module;
+        if declared.id.at.unit.part == Part::Ctf {
+            return self.info.modules().list().get(module)?.types()?.ctf().definition_of(declared.id);
+        }
         let dwarf = self.info.dwarf(module)?;
         let unit = dwarf.unit(declared.id.at.unit)?;
         let entry = unit.unit.entry(declared.id.at.die).ok()?;

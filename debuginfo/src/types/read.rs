@@ -361,7 +361,7 @@ fn is_minus_one(value: &AttributeValue<crate::Slice<'_>>) -> bool {
 }
 
 /// gdb's rule: every value is 0 or a single bit.
-fn is_flags(enumerators: &[(Arc<str>, i128)]) -> bool {
+pub(crate) fn is_flags(enumerators: &[(Arc<str>, i128)]) -> bool {
     enumerators.iter().all(|(_, value)| u64::try_from(*value).is_ok_and(|v| v.count_ones() <= 1))
 }
 

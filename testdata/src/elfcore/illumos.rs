@@ -139,3 +139,58 @@ pub fn core(wide: bool, lwps: u32) -> (CoreBuilder, Truth) {
     }
     (core, truth)
 }
+
+/// What the kernel copies of one object into the sections of a core (exec/elf/elf.c, `process_scns`).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ObjectSections<'s> {
+    /// Where the object begins.
+    pub base: u64,
+    /// Its `.SUNW_ctf`; empty: none.
+    pub types: &'s [u8],
+    /// The symbol table, and its names.
+    pub symbols: &'s [u8],
+    /// Its names.
+    pub strings: &'s [u8],
+    /// The table is its `.dynsym`, which is said to lie where it does in memory.
+    pub dynamic: bool,
+}
+
+/// A core with sections behind it: the types of each object, then its table with the names, at last the sections' names.
+#[must_use]
+pub fn with_sections(mut core: Vec<u8>, wide: bool, objects: &[ObjectSections<'_>]) -> Vec<u8> {
+    const NAMES: &[u8] = b"\0.SUNW_ctf\0.symtab\0.strtab\0.dynsym\0.dynstr\0.shstrtab\0";
+    let size = if wide { 64 } else { 40 };
+    let mut headers = vec![0; size];
+    let mut add = |core: &mut Vec<u8>, name: &str, kind: u32, address: u64, bytes: &[u8], link: usize| {
+        let name = NAMES.windows(name.len() + 1).position(|w| w == [name.as_bytes(), b"\0"].concat()).unwrap_or(0);
+        core.resize(core.len().next_multiple_of(8), 0);
+        headers.extend([(name as u32).to_le_bytes(), kind.to_le_bytes()].concat());
+        let numbers = [0, address, core.len() as u64, bytes.len() as u64];
+        numbers.iter().for_each(|n| headers.extend(word(wide, *n)));
+        headers.extend([(link as u32).to_le_bytes(), [0; 4]].concat());
+        headers.extend([word(wide, 4), word(wide, 0)].concat());
+        core.extend(bytes);
+        headers.len() / size
+    };
+    let mut next = 1;
+    for object in objects {
+        if !object.types.is_empty() {
+            next = add(&mut core, ".SUNW_ctf", 1, object.base, object.types, next + 1);
+        }
+        let (table, names, kind) = if object.dynamic { (".dynsym", ".dynstr", 11) } else { (".symtab", ".strtab", 2) };
+        let address = if object.dynamic { object.base + 0x238 } else { object.base };
+        let strings = add(&mut core, table, kind, address, object.symbols, next + 1);
+        debug_assert_eq!(strings, next + 1);
+        next = add(&mut core, names, 3, address, object.strings, 0);
+    }
+    let count = add(&mut core, ".shstrtab", 3, 0, NAMES, 0);
+    core.resize(core.len().next_multiple_of(8), 0);
+    let (offset, entry) = if wide { (40, 58) } else { (32, 46) };
+    let at = word(wide, core.len() as u64);
+    put(&mut core, offset, &at);
+    for (n, value) in [size, count, count - 1].into_iter().enumerate() {
+        put(&mut core, entry + 2 * n, &(value as u16).to_le_bytes());
+    }
+    core.extend(headers);
+    core
+}
