@@ -399,6 +399,24 @@ fn with_types(name: &str, variant: &str, width: &Width, folder: &Path) -> Option
     Some([core, program, bare])
 }
 
+/// A program with a section `.SUNW_ctf` that names the symbol table, as illumos's have.
+fn with_ctf(program: &Path, types: &[u8], folder: &Path) -> std::path::PathBuf {
+    let (section, out) = (folder.join("types"), folder.join("with_ctf"));
+    std::fs::write(&section, types).unwrap();
+    let added = format!(".SUNW_ctf={}", arg(&section));
+    let status =
+        std::process::Command::new("objcopy").args(["--add-section", &added, arg(program), arg(&out)]).status();
+    assert!(status.unwrap().success());
+    let mut file = std::fs::read(&out).unwrap();
+    let all = sections(&file, true);
+    let table = all.iter().position(|s| s[0] == 2).unwrap() as u32;
+    let own = all.iter().position(|s| file[s[2]..].starts_with(&[0xf1, 0xcf, 2])).unwrap();
+    let header = u64::from_le_bytes(file[40..48].try_into().unwrap()) as usize + own * 64;
+    file[header + 40..header + 44].copy_from_slice(&table.to_le_bytes());
+    std::fs::write(&out, file).unwrap();
+    out
+}
+
 /// A variable without its line, which only DWARF knows, in a form that can be compared.
 fn value_of(variable: &Value) -> Value {
     let mut one = variable.clone();
@@ -428,6 +446,26 @@ fn variables_by_the_types_in_the_core() {
         assert_eq!(globals(&by_dwarf), globals(&by_types), "{variant}");
         println!("{variant}: {:#}", by_types["globals"]);
     }
+}
+
+/// The same by the types in the program's file, where the core carries none.
+#[test]
+fn variables_by_the_types_in_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some([core, program, bare]) = with_types("variables", "gcc-O0", &WIDE, folder.path()) else { return };
+    // Without its section headers the core has nothing but memory.
+    let mut plain = std::fs::read(&core).unwrap();
+    plain[40..48].fill(0);
+    std::fs::write(&core, plain).unwrap();
+    let file = std::fs::read(&bare).unwrap();
+    let (symbols, strings) = symbol_table(&file, true);
+    let described = with_ctf(&bare, &types_of(symbols, strings, true), folder.path());
+    let globals = |exe: &Path| {
+        let found = json(&["show", arg(&core), "--json", "--global", "global_node", "--exe", arg(exe)]);
+        found["globals"].as_array().into_iter().flatten().map(value_of).collect::<Vec<_>>()
+    };
+    assert_eq!(globals(&described), globals(&program));
+    assert_eq!((globals(&program).len(), globals(&bare).len()), (1, 0));
 }
 
 /// Arguments that a function saved on its stack have the types of its prototype; here a compiler without optimisation

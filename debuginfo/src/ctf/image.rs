@@ -1,6 +1,7 @@
 //! The types of one image of a program: its container, and what the symbols that it goes with have of it.
 
 use super::{Ctf, CtfError, CtfId, Prototype};
+use crate::elf::{ElfFile, Section};
 use evidence::bytes::{Endian, u8_at, u16_at, u32_at, u64_at};
 use evidence::{Arch, ImageSymbols, Svma, ToUsize};
 use std::collections::HashMap;
@@ -26,6 +27,10 @@ pub struct ImageTypes {
     unmatched: Option<String>,
 }
 
+/// `SHT_SYMTAB`, `SHT_DYNSYM`.
+const SYMTAB: u32 = 2;
+const DYNSYM: u32 = 11;
+
 /// What is needed of a symbol.
 struct Symbol<'s> {
     name: &'s [u8],
@@ -40,14 +45,35 @@ impl ImageTypes {
     /// # Errors
     /// When it is no container of CTF.
     pub(crate) fn carried(carried: &ImageSymbols, arch: Arch, endian: Endian) -> Result<Self, CtfError> {
-        let wide = arch.pointer_size() == 8;
         let ctf = Ctf::parse_with_strings(&carried.types, arch.pointer_size(), &carried.strings)?;
-        let entries = carried.symbols.chunks_exact(if wide { 24 } else { 16 });
-        let symbols: Vec<Symbol<'_>> =
-            entries.filter_map(|raw| Symbol::read(raw, wide, endian, &carried.strings)).collect();
+        Ok(Self::matched(ctf, arch, endian, [&carried.symbols, &carried.strings]))
+    }
+
+    /// Of a file's section `.SUNW_ctf`, with the table that its `sh_link` names; `None` when it has none.
+    ///
+    /// # Errors
+    /// When it is no container of CTF.
+    pub(crate) fn of_file(file: &ElfFile) -> Option<Result<Self, CtfError>> {
+        let ctf = match Ctf::of_file(file)? {
+            Ok(ctf) => ctf,
+            Err(e) => return Some(Err(e)),
+        };
+        let section = |n: u32| file.sections().get(n.to_usize());
+        let table = file.section(".SUNW_ctf").and_then(|s| section(s.link()));
+        let table = table.filter(|t| matches!(t.kind(), SYMTAB | DYNSYM));
+        let strings = table.and_then(|t| section(t.link()));
+        let endian = Endian::from_big(file.endian() == gimli::RunTimeEndian::Big);
+        let both = [contents(file, table), contents(file, strings)];
+        Some(Ok(Self::matched(ctf, file.arch(), endian, both)))
+    }
+
+    fn matched(ctf: Ctf, arch: Arch, endian: Endian, [symbols, strings]: [&[u8]; 2]) -> Self {
+        let wide = arch.pointer_size() == 8;
+        let entries = symbols.chunks_exact(if wide { 24 } else { 16 });
+        let symbols: Vec<Symbol<'_>> = entries.filter_map(|raw| Symbol::read(raw, wide, endian, strings)).collect();
         let mut types = Self { ctf, arch, functions: HashMap::new(), objects: Vec::new(), unmatched: None };
         types.unmatched = types.match_functions(&symbols).and_then(|()| types.match_objects(&symbols)).err();
-        Ok(types)
+        types
     }
 
     /// The types.
@@ -120,6 +146,10 @@ impl ImageTypes {
         self.objects.sort_by(|a, b| a.0.cmp(&b.0));
         Ok(())
     }
+}
+
+fn contents<'f>(file: &'f ElfFile, section: Option<&'f Section>) -> &'f [u8] {
+    section.and_then(|s| file.data_of(s).ok().flatten()).unwrap_or_default()
 }
 
 impl<'s> Symbol<'s> {

@@ -49,8 +49,9 @@ pub struct Module {
     problem: Option<String>,
     /// Symbols that no file holds.
     stated: Option<SymbolTable>,
-    /// Types that the source carries for it.
+    /// Types that the source carries for it, and those of its file.
     types: Option<ImageTypes>,
+    file_types: OnceLock<Option<ImageTypes>>,
     /// What symbol stores know it by, where the source says it.
     store: Option<StoreKey>,
     sym: OnceLock<Store>,
@@ -91,6 +92,7 @@ impl Module {
             problem: None,
             stated: None,
             types: None,
+            file_types: OnceLock::new(),
             store: None,
             sym: OnceLock::new(),
             native: None,
@@ -150,10 +152,21 @@ impl Module {
         self.stated.as_ref()
     }
 
-    /// Types that the source carries for it (cores of illumos).
+    /// Types as CTF: that the source carries for it (cores of illumos), or else those in its file.
     #[must_use]
-    pub const fn types(&self) -> Option<&ImageTypes> {
-        self.types.as_ref()
+    pub fn types(&self) -> Option<&ImageTypes> {
+        let of_file = || {
+            let read = ImageTypes::of_file(self.main()?)?;
+            let trouble = match &read {
+                Ok(types) => types.unmatched().map(str::to_owned),
+                Err(e) => Some(e.to_string()),
+            };
+            if let Some(why) = trouble {
+                self.late.push(Doubt::at("types", self.base, format!("{}: {why}", self.path)));
+            }
+            read.ok()
+        };
+        self.types.as_ref().or_else(|| self.file_types.get_or_init(of_file).as_ref())
     }
 
     /// The unwind table of a Linux kernel or of one of its modules.

@@ -453,6 +453,7 @@ impl Finder<'_> {
             problem,
             stated: None,
             types: None,
+            file_types: OnceLock::new(),
             store: None,
             sym: OnceLock::new(),
             native: None,

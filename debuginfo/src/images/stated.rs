@@ -81,6 +81,7 @@ impl Image {
             problem: self.problem,
             stated: self.symbols,
             types: None,
+            file_types: OnceLock::new(),
             store: self.store,
             sym: OnceLock::new(),
             native: self.native,
