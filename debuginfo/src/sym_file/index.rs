@@ -1,7 +1,7 @@
 //! Where every record is: one pass over the file or a part of it, made only when it cannot be avoided.
 
-use super::search::{Wanted, has_program};
-use super::text::{Fields, Kind, flagged, kind, line, line_start};
+use super::search::{Wanted, first_words, has_program};
+use super::text::{Fields, Kind, flagged, kind, line, line_start, looked_at};
 use crate::map::FileBytes;
 use crate::parallel::parallel;
 use evidence::{ToU64, ToUsize};
@@ -45,14 +45,17 @@ pub(super) struct Index {
 }
 
 impl Index {
-    /// Reads all lines that begin in `range`.
-    pub(super) fn build(bytes: &FileBytes, range: Range<u64>) -> Self {
+    /// Reads all lines that begin in `range`; when `only` is given, those are the only records there.
+    pub(super) fn build(bytes: &FileBytes, range: Range<u64>, only: Option<Kind>) -> Self {
         let length = range.end.saturating_sub(range.start);
         let piece = |n: u64| range.start.saturating_add(n.saturating_mul(PIECE)).min(range.end);
         let pieces: Vec<Range<u64>> =
             (0..length.div_ceil(PIECE)).map(|n| piece(n)..piece(n.saturating_add(1))).collect();
         let parts = parallel(&pieces, |piece| {
-            let part = Self::of_piece(bytes, piece.clone());
+            let part = match only.and_then(first_words) {
+                Some(words) => Self::of_records(bytes, piece.clone(), words),
+                None => Self::of_piece(bytes, piece.clone()),
+            };
             if let Some(done) = bytes.get(piece.start.to_usize()..piece.end.to_usize())
                 && length > PIECE
             {
@@ -117,14 +120,34 @@ impl Index {
         while at.to_u64() < piece.end
             && let Some((text, next)) = line(bytes, at)
         {
-            let (kind, fields) = kind(text);
-            if index.add(kind, fields, at.to_u64()).is_none() {
-                index.damaged = index.damaged.saturating_add(1);
-                index.first_damaged = index.first_damaged.or(Some(at.to_u64()));
-            }
+            index.add_line(text, at);
             at = next;
         }
         index
+    }
+
+    /// As [`Index::of_piece`], where all records begin with these words: the lines between are not looked at one by one.
+    fn of_records(bytes: &[u8], piece: Range<u64>, words: &[u8]) -> Self {
+        let mut index = Self::default();
+        // From the line feed before the first line that may begin here, to the words of the last.
+        let from = piece.start.saturating_sub(1).to_usize();
+        let to = piece.end.to_usize().saturating_add(words.len()).saturating_sub(2).min(bytes.len());
+        looked_at(to.saturating_sub(from).to_u64());
+        for found in memchr::memmem::find_iter(bytes.get(from..to).unwrap_or_default(), words) {
+            let at = from.saturating_add(found).saturating_add(1);
+            if let Some((text, _)) = line(bytes, at) {
+                index.add_line(text, at);
+            }
+        }
+        index
+    }
+
+    fn add_line(&mut self, text: &[u8], at: usize) {
+        let (kind, fields) = kind(text);
+        if self.add(kind, fields, at.to_u64()).is_none() {
+            self.damaged = self.damaged.saturating_add(1);
+            self.first_damaged = self.first_damaged.or(Some(at.to_u64()));
+        }
     }
 
     fn add(&mut self, kind: Kind, fields: Fields<'_>, at: u64) -> Option<()> {

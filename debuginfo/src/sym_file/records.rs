@@ -59,7 +59,7 @@ impl Records {
         let small = bytes.len().to_u64() <= self.effort.whole;
         let arranged = self.parts.get_or_init(|| if small { None } else { parts(bytes, &self.effort) });
         let Some(parts) = arranged else {
-            let whole = self.whole.get_or_init(|| index(bytes, 0..bytes.len().to_u64(), tell));
+            let whole = self.whole.get_or_init(|| index(bytes, 0..bytes.len().to_u64(), None, tell));
             return listed(whole.list(wanted), at).copied();
         };
         let part = parts.iter().find(|p| p.holds.includes(wanted))?;
@@ -73,7 +73,7 @@ impl Records {
                 return answer;
             }
         }
-        let index = part.index.get_or_init(|| index(bytes, part.range.clone(), tell));
+        let index = part.index.get_or_init(|| index(bytes, part.range.clone(), Some(part.holds.kind), tell));
         listed(index.list(wanted), at).copied()
     }
 
@@ -90,8 +90,8 @@ impl Records {
 type Tell<'t> = &'t dyn Fn(String);
 
 /// The index of a part, and what is wrong in it.
-fn index(bytes: &FileBytes, range: Range<u64>, tell: Tell<'_>) -> Index {
-    let index = Index::build(bytes, range);
+fn index(bytes: &FileBytes, range: Range<u64>, only: Option<Kind>, tell: Tell<'_>) -> Index {
+    let index = Index::build(bytes, range, only);
     if let Some(at) = index.first_damaged {
         tell(format!("{} records cannot be read, the first at offset {at:#x}", index.damaged));
     }

@@ -21,6 +21,19 @@ const WINDOW: u64 = 16 << 10;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Unclear;
 
+/// How the records of a kind begin, with the line feed before them.
+pub(super) const fn first_words(kind: Kind) -> Option<&'static [u8]> {
+    Some(match kind {
+        Kind::Func => b"\nFUNC ",
+        Kind::Public => b"\nPUBLIC ",
+        Kind::CfiInit => b"\nSTACK CFI INIT ",
+        Kind::StackWin => b"\nSTACK WIN ",
+        Kind::File => b"\nFILE ",
+        Kind::InlineOrigin => b"\nINLINE_ORIGIN ",
+        _ => return None,
+    })
+}
+
 /// Which records are meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Wanted {
@@ -194,15 +207,7 @@ impl Back<'_, '_> {
 
     /// The last record wanted before `entry`.
     fn before(&mut self, entry: Entry) -> Result<Option<Entry>, Unclear> {
-        let first_words: &[u8] = match self.wanted.kind {
-            Kind::Func => b"\nFUNC ",
-            Kind::Public => b"\nPUBLIC ",
-            Kind::CfiInit => b"\nSTACK CFI INIT ",
-            Kind::StackWin => b"\nSTACK WIN ",
-            Kind::File => b"\nFILE ",
-            Kind::InlineOrigin => b"\nINLINE_ORIGIN ",
-            _ => return Err(Unclear),
-        };
+        let first_words = first_words(self.wanted.kind).ok_or(Unclear)?;
         // The line feed that ends the line before is where a line is known by.
         let lowest = self.part.range.start.saturating_sub(1);
         let mut end = entry.at;

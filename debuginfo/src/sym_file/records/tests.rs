@@ -224,3 +224,19 @@ fn many_questions_make_an_index() {
     assert!(file.records.indexed() > length / 2);
     assert!(LOOKED_AT.get() < 3 * length, "{} of {length}", LOOKED_AT.get());
 }
+
+/// A part that is read in several pieces: no record is lost between them.
+#[test]
+fn large_parts_that_are_not_sorted_are_indexed_whole() {
+    let functions = 26_000;
+    let mut all = records(functions, 20, false);
+    let (first, behind) = (all.partition_point(|r| r.0 < 3), all.partition_point(|r| r.0 <= 3));
+    all[first..behind].reverse();
+    let all = text(&all);
+    let by_order = open(all.clone(), Effort::default());
+    let indexed = open(all, INDEXED);
+    for at in (0..functions).map(|n| (n << 8) + 0x11 + n % 0xe0) {
+        assert_eq!(by_order.function_at(at), indexed.function_at(at));
+    }
+    assert!((9 << 20..16 << 20).contains(&by_order.records.indexed()), "{}", by_order.records.indexed());
+}
