@@ -302,7 +302,9 @@ fn a_large_file_is_not_read_whole_for_one_stack() {
     // One more function at its end, where none belongs: every question needs an index of everything.
     writeln!(end, "FUNC {:x} 8 0 late", functions * 0x100 + 0x1000).unwrap();
     let whole = once(0..1);
-    println!("{megabytes} MB: {one_stack:?} for one stack, {rules:?} with unsorted rules, {whole:?} for the whole file");
+    println!(
+        "{megabytes} MB: {one_stack:?} for one stack, {rules:?} with unsorted rules, {whole:?} for the whole file"
+    );
     // What a question costs does not grow with the file.
     let times = if megabytes >= 512 { 20 } else { 1 };
     assert!(one_stack * times < whole, "{one_stack:?} where the whole takes {whole:?}");
