@@ -12,7 +12,7 @@ use crate::symbols::{Stated, SymbolTable};
 use evidence::bytes::{Endian, i32_at, slice_at, u16_at, u64_at};
 use evidence::{Addr, Memory, ToU64, ToUsize};
 use std::ops::Range;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 /// Most symbols: a kernel with everything built in has about 300,000.
 const LIMIT_SYMBOLS: u32 = 4 << 20;
@@ -71,7 +71,7 @@ impl Symbol<'_> {
 /// The symbols, by address.
 #[derive(Debug, Default)]
 pub struct Kallsyms {
-    names: String,
+    names: Arc<String>,
     rows: Vec<Row>,
     by_name: OnceLock<NameIndex>,
 }
@@ -150,7 +150,7 @@ impl Kallsyms {
             rows.push(Row { address: 0, name, length, class });
         }
         let names = String::from_utf8(names).map_err(|_| "the names of kallsyms are no text")?;
-        Ok(Self { names, rows, by_name: OnceLock::new() })
+        Ok(Self { names: Arc::new(names), rows, by_name: OnceLock::new() })
     }
 
     /// Gives every symbol its address, by the rule that fits what is known.
@@ -265,24 +265,20 @@ impl Kallsyms {
     #[must_use]
     pub fn table(&self, image: &Range<u64>, text: &Range<u64>, slide: u64) -> SymbolTable {
         let own = |at: u64| at.wrapping_sub(slide);
-        let mut table = SymbolTable::new(SymbolKind::Kallsyms, own(text.start)..own(text.end));
-        table.reserve(self.rows.len(), self.names.len());
+        let code = own(text.start)..own(text.end);
+        let mut table = SymbolTable::sharing(SymbolKind::Kallsyms, code, Arc::clone(&self.names), self.rows.len());
         let mut last = None;
-        for symbol in self.iter().filter(|s| s.is_placed() && image.contains(&s.address)) {
-            if is_inner_label(symbol.name) {
+        for row in self.rows.iter().filter(|row| image.contains(&row.address)) {
+            let symbol = Symbol { name: self.name(row), address: row.address, class: row.class };
+            if !symbol.is_placed() || is_inner_label(symbol.name) {
                 continue;
             }
             let function = symbol.is_function(text);
             // Of several names of one function the first counts, as in the kernel's own traces; a symbol of size 0 gives
             // way to one that has a size.
             let alias = function && last.replace(symbol.address) == Some(symbol.address);
-            table.push(&Stated {
-                name: symbol.name,
-                start: own(symbol.address),
-                size: alias.then_some(0),
-                function,
-                global: symbol.class.is_ascii_uppercase(),
-            });
+            let (start, size, global) = (own(symbol.address), alias.then_some(0), symbol.class.is_ascii_uppercase());
+            table.push_shared(&Stated { name: symbol.name, start, size, function, global }, row.name, row.length);
         }
         table.finish()
     }

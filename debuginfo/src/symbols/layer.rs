@@ -4,6 +4,7 @@
 //! 2 ms and keeps nothing; sorting them with their names takes 30 ms and 20 MB.
 
 use super::plt;
+use super::stated::SymbolTable;
 use super::table::{Entry, Found, Raw, RawSymbol, Table, is_code};
 use crate::elf::ElfFile;
 use std::cmp::Reverse;
@@ -15,12 +16,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 const SCANS: usize = 8;
 /// How many symbols before an address are looked at, before the whole table is put in order.
 const NEAR: usize = 64;
+/// How many objects before the nearest one may be larger and cover the address as well.
+const NEAR_OBJECTS: usize = 8;
 
 /// The symbols of one file.
 #[derive(Debug)]
 pub(super) struct Layer<'m> {
     file: Option<&'m ElfFile>,
     raw: Vec<Raw<'m>>,
+    /// Symbols that no file holds, by address.
+    stated: Option<&'m SymbolTable>,
     /// Stubs of the procedure linkage table.
     stubs: Vec<Entry<'m>>,
     scans: AtomicUsize,
@@ -39,18 +44,50 @@ impl<'m> Layer<'m> {
 
     /// Of a file whose code lies elsewhere.
     pub(super) const fn of_debug_file(file: &'m ElfFile, raw: Vec<Raw<'m>>) -> Self {
-        Self { file: Some(file), raw, stubs: Vec::new(), scans: AtomicUsize::new(0), table: OnceLock::new() }
+        Self {
+            file: Some(file),
+            raw,
+            stated: None,
+            stubs: Vec::new(),
+            scans: AtomicUsize::new(0),
+            table: OnceLock::new(),
+        }
     }
 
     /// Of no file.
+    pub(super) const fn of_stated(stated: &'m SymbolTable) -> Self {
+        Self {
+            file: None,
+            raw: Vec::new(),
+            stated: Some(stated),
+            stubs: Vec::new(),
+            scans: AtomicUsize::new(0),
+            table: OnceLock::new(),
+        }
+    }
+
+    #[cfg(test)]
     pub(super) fn of_table(table: Table<'m>) -> Self {
         let (file, raw, stubs, scans) = (None, Vec::new(), Vec::new(), AtomicUsize::new(0));
-        Self { file, raw, stubs, scans, table: table.into() }
+        Self { file, raw, stated: None, stubs, scans, table: table.into() }
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_in_order(&self) -> bool {
+        self.table.get().is_some()
+    }
+
+    /// The nearest stated symbols, unless all are in order already.
+    fn near(&self, at: u64, function: bool, count: usize) -> Option<(Table<'m>, Option<u64>)> {
+        self.stated.filter(|_| self.table.get().is_none())?.near(at, function, count)
     }
 
     /// All symbols in order.
     pub(super) fn table(&self) -> &Table<'m> {
         self.table.get_or_init(|| {
+            if let Some(stated) = self.stated {
+                return stated.table();
+            }
             let mut found = Found::default();
             if let Some(file) = self.file {
                 self.raw.iter().for_each(|raw| found.read(file, *raw));
@@ -70,7 +107,13 @@ impl<'m> Layer<'m> {
 
     /// The symbol of the code at `at`, in the section that starts at `section`.
     pub(super) fn code_at(&self, at: u64, section: u64) -> Option<Entry<'m>> {
-        if self.may_scan()
+        if let Some((near, first)) = self.near(at, true, NEAR)
+            && let Ok(found) = near.code_at(at, section, first)
+        {
+            return found.copied();
+        }
+        if self.file.is_some()
+            && self.may_scan()
             && let Ok(found) = self.scan(at, section)
         {
             return found;
@@ -80,11 +123,20 @@ impl<'m> Layer<'m> {
 
     /// The object that covers `at`.
     pub(super) fn object_at(&self, at: u64) -> Option<Entry<'m>> {
-        self.table().object_at(at).copied()
+        match self.near(at, false, NEAR_OBJECTS) {
+            Some((near, _)) => near.object_at(at).copied(),
+            None => self.table().object_at(at).copied(),
+        }
     }
 
     /// The symbols of a name, in the order of [`Layer::entries`].
     pub(super) fn named(&self, name: &[u8]) -> Vec<(Entry<'m>, bool)> {
+        let list = |table: Table<'m>| {
+            table.code.iter().map(|e| (*e, true)).chain(table.data.iter().map(|e| (*e, false))).collect()
+        };
+        if let Some(stated) = self.stated.filter(|_| self.table.get().is_none()) {
+            return list(stated.named(name));
+        }
         let Some(file) = self.file.filter(|_| self.table.get().is_none()) else {
             return self.entries().filter(|(e, _)| e.name == name && !e.stub).map(|(e, code)| (*e, code)).collect();
         };
@@ -96,8 +148,7 @@ impl<'m> Layer<'m> {
             }
         }
         self.release();
-        let table = found.into_table();
-        table.code.iter().map(|e| (*e, true)).chain(table.data.iter().map(|e| (*e, false))).collect()
+        list(found.into_table())
     }
 
     /// Whether nobody has put the symbols in order yet, and few have asked for one.
@@ -192,10 +243,8 @@ impl<'m> Table<'m> {
     }
 
     fn object_at(&self, at: u64) -> Option<&Entry<'m>> {
-        /// How many objects before the nearest one may be larger and cover the address as well.
-        const NEAR: usize = 8;
         let end = self.data.partition_point(|e| e.start <= at);
-        let near = self.data.get(end.saturating_sub(NEAR)..end)?;
+        let near = self.data.get(end.saturating_sub(NEAR_OBJECTS)..end)?;
         near.iter().rev().find(|e| at.wrapping_sub(e.start) < e.size)
     }
 }

@@ -117,21 +117,21 @@ impl<'m> Symbols<'m> {
             let Some(stated) = file.macho().map(|m| m.symbols(file.bytes())).filter(|s| !s.is_empty()) else {
                 continue;
             };
-            layers.push(Layer::of_table(stated.table()));
+            layers.push(Layer::of_stated(stated));
             full = true;
             if sections.is_empty() {
                 sections = code_ranges(file);
             }
         }
         if let Some(pe) = module.pe().filter(|pe| !pe.exports().is_empty()) {
-            layers.push(Layer::of_table(pe.exports().table()));
+            layers.push(Layer::of_stated(pe.exports()));
             sections.push(pe.exports().code().clone());
             kind = SymbolKind::PeExports;
         }
         if full {
             kind = SymbolKind::Symtab;
         } else if let Some(stated) = module.stated_symbols() {
-            layers.push(Layer::of_table(stated.table()));
+            layers.push(Layer::of_stated(stated));
             sections.push(stated.code().clone());
             kind = stated.kind();
         }
