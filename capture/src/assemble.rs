@@ -9,6 +9,7 @@ use crate::walk::Walked;
 use debuginfo::Modules;
 use debuginfo::dwarf::SourceFrame;
 use evidence::{Access, Addr, Arch, Context, Identity, Mapping, ModuleId, Os, Registers, Target, register_name};
+use foldhash::fast::RandomState;
 use snapshot_format::Snapshot;
 use snapshot_format::schema::{self, Trust};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -46,7 +47,7 @@ pub(crate) fn assemble(
         ..Snapshot::default()
     };
     // Threads of a pool wait in the same place: their rows are made once.
-    let mut same: HashMap<Vec<Named>, Option<u32>> = HashMap::new();
+    let mut same: HashMap<Vec<Named>, Option<u32>, RandomState> = HashMap::default();
     for w in walked {
         let stack = *same.entry(w.stack.frames.iter().map(Named::of).collect()).or_insert_with(|| {
             let rows: Vec<schema::Frame> = w.stack.frames.iter().flat_map(|f| frames(f, resolved, modules)).collect();

@@ -4,12 +4,14 @@ use crate::walk::Walked;
 use debuginfo::DebugInfo;
 use debuginfo::dwarf::SourceFrame;
 use evidence::{Addr, Svma};
-use std::collections::BTreeMap;
+use foldhash::fast::RandomState;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 /// What each look-up address means.
 #[derive(Default)]
 pub(crate) struct Resolved {
-    by_address: BTreeMap<Addr, At>,
+    by_address: HashMap<Addr, At, RandomState>,
 }
 
 /// The meaning of one look-up address.
@@ -32,6 +34,11 @@ impl Resolved {
         Self { by_address: names.iter().map(|(a, name)| (*a, at(name))).collect() }
     }
 
+    /// Whether no address has a function of which more is known than its name.
+    pub(crate) fn has_no_scopes(&self) -> bool {
+        self.by_address.values().flat_map(|at| &at.frames).all(|frame| frame.scope.is_none())
+    }
+
     /// What `lookup` means.
     pub(crate) fn at(&self, lookup: Addr) -> Option<&At> {
         self.by_address.get(&lookup)
@@ -39,20 +46,18 @@ impl Resolved {
 }
 
 pub(crate) fn resolve(walked: &[Walked<'_>], info: &DebugInfo<'_>) -> Resolved {
-    let mut by_address: BTreeMap<Addr, At> = BTreeMap::new();
+    let mut by_address: HashMap<Addr, At, RandomState> = HashMap::default();
     let mut asked: Vec<(usize, Svma)> = Vec::new();
     let mut addresses: Vec<Addr> = Vec::new();
     for frame in walked.iter().flat_map(|w| &w.stack.frames) {
         let lookup = frame.lookup();
-        if by_address.contains_key(&lookup) {
-            continue;
-        }
+        let Entry::Vacant(place) = by_address.entry(lookup) else { continue };
         let found = info.modules().find(lookup);
         if let Some((index, module)) = found {
             asked.push((index, module.to_svma(lookup)));
             addresses.push(lookup);
         }
-        by_address.insert(lookup, At { module: found.map(|(index, _)| index), frames: Vec::new() });
+        place.insert(At { module: found.map(|(index, _)| index), frames: Vec::new() });
     }
     let answers = info.resolve_batch(&asked);
     for (address, frames) in addresses.into_iter().zip(answers) {

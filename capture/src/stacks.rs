@@ -1,9 +1,9 @@
 //! Stores identical stacks once.
 
+use foldhash::fast::RandomState;
 use snapshot_format::schema::{Frame, Stack};
 use std::collections::HashMap;
-use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher as _, Hash as _, Hasher as _};
 
 /// Collects stacks, each distinct one once, and all their frames in one list.
 #[derive(Default)]
@@ -11,13 +11,15 @@ pub(crate) struct StackTable {
     pub(crate) stacks: Vec<Stack>,
     pub(crate) frames: Vec<Frame>,
     hasher: RandomState,
-    seen: HashMap<u64, Vec<u32>>,
+    seen: HashMap<u64, Vec<u32>, RandomState>,
 }
 
 impl StackTable {
     /// The index of the stack with exactly these frames, added if it is new; `None` when the table is full.
     pub(crate) fn add(&mut self, frames: Vec<Frame>) -> Option<u32> {
-        let key = self.hasher.hash_one(frames.iter().map(|f| (f.pc, f.inline, f.line)).collect::<Vec<_>>());
+        let mut hasher = self.hasher.build_hasher();
+        frames.iter().for_each(|f| (f.pc, f.inline, f.line).hash(&mut hasher));
+        let key = hasher.finish();
         for index in self.seen.get(&key).into_iter().flatten() {
             if self.frames_of(*index) == Some(&frames) {
                 return Some(*index);

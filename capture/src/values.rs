@@ -58,6 +58,10 @@ pub(crate) fn collect(
     kernel: bool,
     doubts: &Doubts,
 ) -> Vec<schema::Variable> {
+    // Nothing is known of any variable: a dump without debug information.
+    if resolved.has_no_scopes() && plan.globals.is_empty() && walked.iter().all(|w| w.saved.is_empty()) {
+        return Vec::new();
+    }
     let collector = Collector::new(info, memory, plan.limits.clone());
     let pointer_depth = plan.limits.pointer_depth.min(POINTERS_OF_TASKS);
     let of_tasks = kernel.then(|| Collector::new(info, memory, Options { pointer_depth, ..plan.limits.clone() }));
