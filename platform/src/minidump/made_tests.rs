@@ -229,3 +229,36 @@ fn masks_of_addresses() {
         assert_eq!(read(&made.finish()).unwrap().identity.address_mask, expected, "{stated:#x}");
     }
 }
+
+/// Many entries that point at one long record, and many streams with the same bytes, are read as far as honest files go.
+#[test]
+fn what_is_shared_is_not_read_for_ever() {
+    let mut made = Made::new(false);
+    made.system(9);
+    let name = made.text("x");
+    let record = made.blob(&[0; 64 << 10]);
+    let count = 2000;
+    let mut list = made.words(&[count]);
+    for n in 0..count {
+        list.extend(made.wide(CODE + u64::from(n) * 0x1000));
+        list.extend(made.words(&[0x1000, 0, 0, name]));
+        list.extend([0; 76 - 24]);
+        list.extend(made.words(&record));
+        list.extend([0; 108 - 84]);
+    }
+    made.stream(MODULE_LIST, &list);
+    let dump = read(&made.finish()).unwrap();
+    let named = dump.images().iter().filter(|i| i.path.is_some()).count();
+    let most = usize::try_from(reader::LIMIT_TEXTS).unwrap() / (64 << 10);
+    assert_eq!((dump.images().len(), named), (2000, most));
+    assert!(dump.gaps.doubts.iter().any(|d| d.why.contains("strings")), "{:?}", dump.gaps.doubts);
+
+    let mut made = Made::new(false);
+    made.system(9);
+    made.stream(MODULE_LIST, &list);
+    let again = *made.directory.last().unwrap();
+    made.directory.extend([again; 14]);
+    let dump = read(&made.finish()).unwrap();
+    assert_eq!(dump.images().len(), 2000);
+    assert!(dump.gaps.doubts.iter().any(|d| d.why.contains("11 of them are left out")), "{:?}", dump.gaps.doubts);
+}

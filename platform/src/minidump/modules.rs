@@ -65,7 +65,7 @@ fn one(reader: &Reader<'_>, entry: &[u8], windows: bool) -> Option<Module> {
     let mut build_id = None;
     let record = Location::at(entry, 76, reader.endian)?;
     if record.size > 0 {
-        let record = reader.bytes(Location { size: record.size.min(LIMIT_RECORD), ..record });
+        let record = reader.record(Location { size: record.size.min(LIMIT_RECORD), ..record });
         build_id = code_view(&record, reader.endian, &mut id);
     }
     if windows {

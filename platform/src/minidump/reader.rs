@@ -7,6 +7,7 @@ use crate::Error;
 use crate::input::Source;
 use evidence::bytes::{Endian, u16_at, u32_at, u64_at};
 use evidence::{Doubt, Doubts, ToU64, ToUsize};
+use std::cell::Cell;
 
 /// Streams that are looked at. Writers have about twenty; a directory of thousands is damage, and each entry costs a
 /// look.
@@ -15,6 +16,13 @@ pub(super) const LIMIT_STREAMS: usize = 16_384;
 pub(super) const LIMIT_STREAM: usize = 64 << 20;
 /// Bytes of one string. Windows' own limit of a path is 65,534; Crashpad's annotation values are shorter.
 pub(super) const LIMIT_STRING: usize = 256 << 10;
+
+/// Bytes of all strings and module records together. Any number of entries may point at one long string, and each is kept
+/// some times over; 65,536 handles with names of 90 letters have half of this, 5,000 modules a twentieth.
+pub(super) const LIMIT_TEXTS: u64 = 24 << 20;
+/// Streams lie behind each other in a file; those of a directory that share their bytes may have so many times its size
+/// together. Reading one list 16,384 times would take minutes.
+const LIMIT_SHARED: u64 = 4;
 
 /// `MINIDUMP_VERSION`, the low half of the header's version.
 const VERSION: u16 = 0xa793;
@@ -52,6 +60,8 @@ pub(super) struct Reader<'s> {
     pub(super) flags: u64,
     /// The largest file offset that anything promised, and was not there.
     pub(super) cut: bool,
+    /// How many bytes of strings and records may still be read; `None` once that was too few.
+    texts: Cell<Option<u64>>,
     pub(super) doubts: &'s Doubts,
 }
 
@@ -89,6 +99,7 @@ impl<'s> Reader<'s> {
             time: word(20).unwrap_or(0),
             flags: u64_at(&head, 24, endian).unwrap_or(0),
             cut: false,
+            texts: Cell::new(Some(LIMIT_TEXTS)),
             doubts,
         };
         reader.read_directory(count, u64::from(directory));
@@ -99,19 +110,30 @@ impl<'s> Reader<'s> {
         let wanted = count.to_usize();
         let kept = wanted.min(LIMIT_STREAMS);
         let raw = self.source.bytes(at, kept.saturating_mul(12));
+        let (mut read, mut room) = (0_usize, self.source.len().saturating_mul(LIMIT_SHARED));
         for entry in raw.chunks_exact(12) {
-            if let (Some(kind), Some(location)) = (u32_at(entry, 0, self.endian), Location::at(entry, 4, self.endian)) {
+            let stream = u32_at(entry, 0, self.endian).zip(Location::at(entry, 4, self.endian));
+            let Some((kind, location)) = stream else { continue };
+            read = read.saturating_add(1);
+            let there = self.source.len().saturating_sub(location.rva.into()).min(location.size.into());
+            if let Some(left) = room.checked_sub(there) {
+                room = left;
                 self.streams.push(Stream { kind, location });
             }
+        }
+        if self.streams.len() < read {
+            let left = read.saturating_sub(self.streams.len());
+            self.doubt(format!(
+                "its streams are {LIMIT_SHARED} times as large as the file: {left} of them are left out"
+            ));
         }
         if wanted > kept {
             self.doubt(format!("its header promises {wanted} streams; the first {kept} are looked at"));
         }
-        if self.streams.len() < kept {
+        if read < kept {
             self.cut = true;
             self.doubt(format!(
-                "its directory at offset {at:#x} should have {wanted} entries and ends after {}: the file is cut off",
-                self.streams.len()
+                "its directory at offset {at:#x} should have {wanted} entries and ends after {read}: the file is cut off"
             ));
         }
         let end = |s: &Stream| u64::from(s.location.rva).saturating_add(u64::from(s.location.size));
@@ -171,7 +193,24 @@ impl<'s> Reader<'s> {
         if length > LIMIT_STRING {
             self.doubt(format!("the string at offset {rva:#x} has {length} bytes; the first {LIMIT_STRING} are read"));
         }
-        Some(self.source.bytes(rva.checked_add(4)?, length.min(LIMIT_STRING)))
+        let length = length.min(LIMIT_STRING);
+        self.may_read(length).then(|| rva.checked_add(4).map(|at| self.source.bytes(at, length)))?
+    }
+
+    /// The record of a module, whatever it is; empty when too much was read of such.
+    pub(super) fn record(&self, location: Location) -> Vec<u8> {
+        if self.may_read(location.size.to_usize()) { self.bytes(location) } else { Vec::new() }
+    }
+
+    /// Takes so many bytes from what strings and records may have together.
+    fn may_read(&self, bytes: usize) -> bool {
+        let Some(left) = self.texts.get() else { return false };
+        self.texts.set(left.checked_sub(bytes.to_u64()));
+        let may = self.texts.get().is_some();
+        if !may {
+            self.doubt(format!("its strings have more than {LIMIT_TEXTS} bytes together: the others are left out"));
+        }
+        may
     }
 
     /// The entries of a list: a 32-bit count, then entries of `size` bytes. Some writers align the first entry to eight
