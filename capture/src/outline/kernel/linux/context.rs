@@ -120,9 +120,20 @@ impl Linux<'_> {
         match self.symbol("__per_cpu_offset") {
             Some(table) => self.word(table.wrapping_add(u64::from(cpu).saturating_mul(8))),
             // A kernel for one processor has plain variables instead.
-            None if cpu == 0 => Some(0),
+            None if cpu == 0 && !self.is_for_many_cpus() => Some(0),
             None => None,
         }
+    }
+
+    /// Whether tasks say on which CPU they are, which those of a kernel for one processor do not.
+    fn is_for_many_cpus(&self) -> bool {
+        ["thread_info.cpu", "cpu"].iter().any(|path| self.fields.layouts.member("task_struct", path).is_some())
+    }
+
+    /// Whether this is a kernel for one processor: tasks are described, but say no CPU.
+    pub(super) fn is_for_one_cpu(&self) -> bool {
+        let described = self.fields.layouts.member("task_struct", "pid").is_some();
+        described && !self.is_for_many_cpus() && self.symbol("__per_cpu_offset").is_none()
     }
 
     /// A CPU's own variable.

@@ -29,7 +29,7 @@ const ELF_SYMBOL: u64 = 24;
 /// `MODULE_STATE_UNFORMED`: the structure is not filled in.
 const UNFORMED: u64 = 3;
 
-/// A module's place: all of it up to 6.3, its code since.
+/// A place of a module: all of it up to 6.3, its code since; and while its init function runs, that one's code.
 struct Place {
     base: Addr,
     size: u64,
@@ -45,6 +45,21 @@ fn place(linux: &Linux<'_>, at: Addr) -> Option<Place> {
     let base = value(&["mem[0].base", "core_layout.base", "module_core"])?;
     let size = value(&["mem[0].size", "core_layout.size", "core_size"])?;
     let text = value(&["core_layout.text_size", "core_text_size", "mem[0].size"])?;
+    (base != 0 && size > 0 && size <= LIMIT_SIZE).then_some(Place { base: Addr(base), size, text: text.min(size) })
+}
+
+/// Where the code of the module's init function lies, which is given back when it has returned.
+fn init_place(linux: &Linux<'_>, at: Addr) -> Option<Place> {
+    let value = |paths: &[&str]| {
+        let member = linux.fields.first_place("module", paths).ok()?;
+        linux.fields.integer_at(at, &member).ok()
+    };
+    let number = linux.fields.layouts.enumerator("MOD_INIT_TEXT");
+    let of = |member: &str| number.map_or_else(String::new, |n| format!("mem[{n}].{member}"));
+    let (new_base, new_size) = (of("base"), of("size"));
+    let base = value(&[&new_base, "init_layout.base", "module_init"])?;
+    let size = value(&[&new_size, "init_layout.size", "init_size"])?;
+    let text = value(&["init_layout.text_size", "init_text_size", &new_size])?;
     (base != 0 && size > 0 && size <= LIMIT_SIZE).then_some(Place { base: Addr(base), size, text: text.min(size) })
 }
 
@@ -192,14 +207,55 @@ pub(super) fn images(linux: &Linux<'_>, version: Option<OrcVersion>) -> Vec<Imag
         if symbols.is_none() {
             linux.doubt("modules", format!("the symbols of module {name} cannot be read"));
         }
-        images.push(Image {
+        let image = |place: &Place, symbols| Image {
             slide: place.base.0,
             build_id: build_id(linux, at),
             symbols,
-            sections: sections(linux, at, &place),
+            sections: sections(linux, at, place),
             orc: version.and_then(|version| orc(linux, at, version)),
             ..Image::at(&name, place.base, place.size)
-        });
+        };
+        images.push(image(&place, symbols));
+        if let Some(init) = init_place(linux, at) {
+            let symbols = self::symbols(linux, at, &init);
+            images.push(image(&init, symbols));
+        }
     }
     images
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outline::kernel::linux::testing::{Structures, lines, with_structures};
+    use evidence::testing::FakeMemory;
+
+    const MODULE: u64 = 0xffff_ffff_c000_0000;
+
+    fn places(structures: &Structures, fields: &[u64]) -> Vec<(u64, u64, u64)> {
+        let bytes = fields.iter().flat_map(|w| w.to_le_bytes()).collect();
+        let memory = FakeMemory::new().with(Addr(MODULE), bytes);
+        let (found, _) = with_structures(&lines(&[], &[], &[]), structures, memory, |linux| {
+            let found = [place(linux, Addr(MODULE)), init_place(linux, Addr(MODULE))];
+            found.into_iter().flatten().map(|p| (p.base.0, p.size, p.text)).collect()
+        });
+        found
+    }
+
+    /// The areas of Linux 6.4 and later: of seven, the first and the fifth hold code.
+    #[test]
+    fn code_of_the_init_function_is_the_modules_as_long_as_it_is_there() {
+        let mut new = Structures::default();
+        new.enumerator("MOD_INIT_TEXT", 4).pointer("module", "mem[0].base", 0).integer("module", "mem[0].size", 8, 4);
+        new.pointer("module", "mem[4].base", 16).integer("module", "mem[4].size", 24, 4);
+        let (text, init) = (MODULE + 0x1000, MODULE + 0x8000);
+        assert_eq!(places(&new, &[text, 0x2000, init, 0x300]), [(text, 0x2000, 0x2000), (init, 0x300, 0x300)]);
+        assert_eq!(places(&new, &[text, 0x2000, 0, 0]), [(text, 0x2000, 0x2000)]);
+        let mut old = Structures::default();
+        old.pointer("module", "core_layout.base", 0).integer("module", "core_layout.size", 8, 4);
+        old.integer("module", "core_layout.text_size", 12, 4).pointer("module", "init_layout.base", 16);
+        old.integer("module", "init_layout.size", 24, 4).integer("module", "init_layout.text_size", 28, 4);
+        let both = places(&old, &[text, 0x4000 | 0x1000 << 32, init, 0x600 | 0x200 << 32]);
+        assert_eq!(both, [(text, 0x4000, 0x1000), (init, 0x600, 0x200)]);
+    }
 }

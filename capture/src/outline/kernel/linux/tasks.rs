@@ -62,7 +62,18 @@ pub(super) struct Places {
     parent: Option<Member>,
     signal: Option<Member>,
     memory: Option<Member>,
-    resident: Vec<Member>,
+    resident: Vec<Counter>,
+    /// The CPUs that have parts of counters.
+    cpus: Vec<u32>,
+    /// In a kernel for one processor, whose tasks do not say that they run: the one that does.
+    only: Option<Option<Addr>>,
+}
+
+/// A counter of pages.
+struct Counter {
+    count: Member,
+    /// The pointer to the parts that each CPU counts for itself.
+    parts: Option<Member>,
 }
 
 impl Places {
@@ -86,6 +97,8 @@ impl Places {
             signal: first(&["signal"]),
             memory: first(&["mm"]),
             resident: resident_places(linux).unwrap_or_default(),
+            cpus: linux.possible(),
+            only: linux.is_for_one_cpu().then(|| linux.fields.pointer(linux.symbol("runqueues")?, "rq", "curr").ok()),
         }
     }
 
@@ -102,19 +115,30 @@ impl Places {
             parent: parent.and_then(|at| value(Addr(at), &self.tgid)),
             name: linux.fields.text(address, "task_struct", "comm").ok(),
             state: value(address, &self.state).map(|s| word(s, value(address, &self.exit_state).unwrap_or(0))),
-            cpu: value(address, &self.cpu).and_then(|n| u32::try_from(n).ok()),
-            running: value(address, &self.on_cpu).is_some_and(|n| n != 0),
+            cpu: value(address, &self.cpu).and_then(|n| u32::try_from(n).ok()).or(self.only.map(|_| 0)),
+            running: value(address, &self.on_cpu).is_some_and(|n| n != 0) || self.only == Some(Some(address)),
             resident: value(address, &self.memory).filter(|at| *at != 0).and_then(|at| self.resident(linux, Addr(at))),
             stack: stack.map(|(start, size)| Addr(start)..Addr(start).saturating_add(size)),
         })
     }
 
-    /// The resident bytes of an address space.
+    /// The resident bytes of an address space; `None` where a part of them cannot be read.
     fn resident(&self, linux: &Linux<'_>, mm: Addr) -> Option<u64> {
-        let counts = self.resident.iter().map(|member| linux.fields.integer_at(mm, member).ok());
-        let pages = counts.map(|n| u64::try_from(n?.cast_signed().max(0)).ok()).collect::<Option<Vec<u64>>>()?;
-        let sum = pages.iter().try_fold(0_u64, |sum, n| sum.checked_add(*n)).filter(|_| !pages.is_empty())?;
-        sum.checked_mul(linux.info.page_size())
+        let mut pages = 0_u64;
+        for counter in &self.resident {
+            let mut count = linux.fields.integer_at(mm, &counter.count).ok()?.cast_signed();
+            let parts = counter.parts.as_ref().map(|parts| linux.fields.integer_at(mm, parts).ok());
+            // An address space that was never counted has no parts.
+            if let Some(parts) = parts.map_or(Some(None), |at| at.map(Some))?.filter(|at| *at != 0) {
+                for cpu in &self.cpus {
+                    let part = linux.half(Addr(parts).wrapping_add(linux.cpu_offset(*cpu)?))?;
+                    count = count.saturating_add(i64::from(part.cast_signed()));
+                }
+            }
+            // As the kernel reports it: what moved from one CPU to another may make a count negative for a while.
+            pages = pages.checked_add(count.max(0).cast_unsigned())?;
+        }
+        if self.resident.is_empty() { None } else { pages.checked_mul(linux.info.page_size()) }
     }
 
     /// The threads of a process, its leader among them.
@@ -224,19 +248,105 @@ fn stack_size(linux: &Linux<'_>) -> Option<u64> {
 }
 
 /// The counters of resident pages: file, anonymous and shared ones. Each is an `atomic_long_t` up to 6.1 and a `struct
-/// percpu_counter` since 6.2, whose sum may lag behind.
-fn resident_places(linux: &Linux<'_>) -> Option<Vec<Member>> {
+/// percpu_counter` since 6.2, to which each CPU adds what it has counted only now and then; in a kernel for one
+/// processor that is one number.
+fn resident_places(linux: &Linux<'_>) -> Option<Vec<Counter>> {
     let place = |name: &&str| {
         let number = linux.fields.layouts.enumerator(name)?;
-        let paths = [format!("rss_stat[{number}].count"), format!("rss_stat.count[{number}].counter")];
-        paths.iter().find_map(|path| linux.fields.layouts.member("mm_struct", path))
+        let member = |path: String| linux.fields.layouts.member("mm_struct", &path);
+        if let Some(count) = member(format!("rss_stat[{number}].count")) {
+            return Some(Counter { count, parts: member(format!("rss_stat[{number}].counters")) });
+        }
+        Some(Counter { count: member(format!("rss_stat.count[{number}].counter"))?, parts: None })
     };
     ["MM_FILEPAGES", "MM_ANONPAGES", "MM_SHMEMPAGES"].iter().map(place).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::word;
+    use super::*;
+    use crate::outline::kernel::linux::testing::{Structures, lines, with_structures};
+    use evidence::testing::FakeMemory;
+
+    const TASK: u64 = 0xffff_8880_0100_0000;
+    const MM: u64 = TASK + 0x1000;
+    const OFFSETS: u64 = 0xffff_ffff_8200_0000;
+    const MASK: u64 = OFFSETS + 0x100;
+    const QUEUE: u64 = OFFSETS + 0x200;
+    const NUMBER: u64 = OFFSETS + 0x300;
+    const AREA: u64 = 0xffff_8880_0200_0000;
+
+    fn words(words: &[u64]) -> Vec<u8> {
+        words.iter().flat_map(|w| w.to_le_bytes()).collect()
+    }
+
+    fn structures(many: bool) -> Structures {
+        let mut s = Structures::default();
+        s.integer("task_struct", "pid", 0, 4).integer("task_struct", "tgid", 4, 4).pointer("task_struct", "mm", 8);
+        if many {
+            s.integer("task_struct", "thread_info.cpu", 16, 4).integer("task_struct", "on_cpu", 20, 4);
+        }
+        s.pointer("rq", "curr", 8);
+        let counters = [
+            ("MM_FILEPAGES", 0, "rss_stat[0].count", "rss_stat[0].counters"),
+            ("MM_ANONPAGES", 1, "rss_stat[1].count", "rss_stat[1].counters"),
+            ("MM_SHMEMPAGES", 2, "rss_stat[2].count", "rss_stat[2].counters"),
+        ];
+        for (name, number, count, parts) in counters {
+            s.enumerator(name, number).integer("mm_struct", count, number.cast_unsigned() * 16, 8);
+            if many {
+                s.pointer("mm_struct", parts, number.cast_unsigned() * 16 + 8);
+            }
+        }
+        s
+    }
+
+    fn task(many: bool, memory: FakeMemory) -> Task {
+        let mut symbols = vec![("runqueues", if many { 0x40 } else { QUEUE })];
+        if many {
+            symbols.extend([("__per_cpu_offset", OFFSETS), ("__cpu_possible_mask", MASK), ("nr_cpu_ids", NUMBER)]);
+        }
+        let structures = structures(many);
+        let (found, _) = with_structures(&lines(&symbols, &[], &[]), &structures, memory, |linux| {
+            Places::of(linux).task(linux, Addr(TASK)).unwrap()
+        });
+        found
+    }
+
+    /// CPUs 0 and 2 of four are there; each counts for itself, from the place that the pointers of the counters say.
+    #[test]
+    fn what_cpus_counted_for_themselves_is_added() {
+        let memory = |cpus: u64| {
+            FakeMemory::new()
+                .with(Addr(TASK), words(&[7 | 7 << 32, MM, 2 | 1 << 32]))
+                .with(Addr(MM), words(&[100, 0x10, 5, 0x18, 0, 0x20]))
+                .with(Addr(OFFSETS), words(&[AREA, 0, AREA + 0x1000, 0]))
+                .with(Addr(MASK), words(&[cpus]))
+                .with(Addr(NUMBER), words(&[4]))
+                .with(Addr(AREA + 0x10), words(&[7, u64::from((-20_i32).cast_unsigned()), 1]))
+                .with(Addr(AREA + 0x1010), words(&[u64::from((-3_i32).cast_unsigned()), 0, 2]))
+        };
+        let found = task(true, memory(0b101));
+        // 100 + 7 - 3 pages of files; 5 - 20 others, which is none; 0 + 1 + 2 shared ones.
+        assert_eq!(found.resident, Some((104 + 3) * 4096));
+        assert_eq!((found.cpu, found.running), (Some(2), true));
+        // Of one CPU nothing can be read: a sum without its part would be wrong.
+        assert_eq!(task(true, memory(0b111)).resident, None);
+    }
+
+    #[test]
+    fn one_processor_needs_no_number() {
+        let memory = |current: u64| {
+            FakeMemory::new()
+                .with(Addr(TASK), words(&[7 | 7 << 32, MM, 0]))
+                .with(Addr(MM), words(&[100, 0, 5, 0, 1, 0]))
+                .with(Addr(QUEUE), words(&[0, current]))
+        };
+        let found = task(false, memory(TASK));
+        assert_eq!((found.cpu, found.running, found.resident), (Some(0), true, Some(106 * 4096)));
+        let other = task(false, memory(TASK + 0x8000));
+        assert_eq!((other.cpu, other.running), (Some(0), false));
+    }
 
     #[test]
     fn states() {
