@@ -75,7 +75,7 @@ pub(crate) fn collect(
             for variable in collector.thread_locals(&plan.globals, &w.stack.frames) {
                 flatten(variable, Some(w.thread.id.0), None, None, &names, &mut rows);
             }
-            thread(w, resolved, collector, doubts, &names, &mut rows);
+            thread(w, resolved, collector, kernel, doubts, &names, &mut rows);
             rows
         });
         for mut own in threads {
@@ -116,6 +116,7 @@ fn thread(
     w: &Walked<'_>,
     resolved: &Resolved,
     collector: &Collector<'_, '_>,
+    kernel: bool,
     doubts: &Doubts,
     names: &Names,
     rows: &mut Vec<schema::Variable>,
@@ -148,8 +149,12 @@ fn thread(
             for variable in typed {
                 flatten(variable, Some(w.thread.id.0), Some(row), None, names, rows);
             }
-            let rest = saved_arguments::rows(&saved.list, w.thread.id.0, row, &|text| names.share(text));
-            rows.extend(rest.into_iter().skip(known));
+            // Of programs nobody knows how they were compiled: without optimisation the place of an argument is that of a
+            // variable, which may have another value since. With its type it is shown as such.
+            if kernel {
+                let rest = saved_arguments::rows(&saved.list, w.thread.id.0, row, &|text| names.share(text));
+                rows.extend(rest.into_iter().skip(known));
+            }
         }
         row = row.saturating_add(u32::try_from(sources.len().max(1)).unwrap_or(u32::MAX));
     }
