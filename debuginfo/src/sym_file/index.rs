@@ -14,6 +14,9 @@ const LIMIT_RECORDS: usize = 16 << 20;
 pub(super) const LIMIT_OVERLAP: usize = 64;
 /// Most records of one start that are looked at. Linkers fold some hundred identical functions into one.
 pub(super) const LIMIT_SAME: usize = 4096;
+/// How records begin that are looked for by their places.
+const RECORDS: [&[u8]; 6] =
+    [b"\nFUNC ", b"\nPUBLIC ", b"\nSTACK CFI ", b"\nSTACK WIN ", b"\nFILE ", b"\nINLINE_ORIGIN "];
 /// Bytes that one piece of the pass covers.
 const PIECE: u64 = 8 << 20;
 
@@ -42,6 +45,8 @@ pub(super) struct Index {
     pub(super) first_damaged: Option<u64>,
     /// Records beyond the limits.
     pub(super) dropped: u64,
+    /// There are records of a kind that was not to be there.
+    pub(super) foreign: bool,
 }
 
 impl Index {
@@ -111,6 +116,7 @@ impl Index {
         self.dropped = self.dropped.saturating_add(dropped).saturating_add(other.dropped);
         self.damaged = self.damaged.saturating_add(other.damaged);
         self.first_damaged = self.first_damaged.or(other.first_damaged);
+        self.foreign |= other.foreign;
     }
 
     /// The records whose lines begin in `piece`.
@@ -131,9 +137,14 @@ impl Index {
         let mut index = Self::default();
         // From the line feed before the first line that may begin here, to the words of the last.
         let from = piece.start.saturating_sub(1).to_usize();
-        let to = piece.end.to_usize().saturating_add(words.len()).saturating_sub(2).min(bytes.len());
-        looked_at(to.saturating_sub(from).to_u64());
-        for found in memchr::memmem::find_iter(bytes.get(from..to).unwrap_or_default(), words) {
+        let window = |words: &[u8]| {
+            let to = piece.end.to_usize().saturating_add(words.len()).saturating_sub(2).min(bytes.len());
+            bytes.get(from..to).unwrap_or_default()
+        };
+        looked_at(window(words).len().to_u64());
+        let mut others = RECORDS.iter().filter(|other| !words.starts_with(other));
+        index.foreign = others.any(|other| memchr::memmem::find(window(other), other).is_some());
+        for found in memchr::memmem::find_iter(window(words), words) {
             let at = from.saturating_add(found).saturating_add(1);
             if let Some((text, _)) = line(bytes, at) {
                 index.add_line(text, at);

@@ -230,8 +230,10 @@ impl SymFile {
     #[must_use]
     pub fn public_at(&self, at: u64) -> Option<Public<'_>> {
         let nearest = |wanted| self.records.nearest(&self.bytes, wanted, at, &self.told());
+        // Functions first: between them it may turn out that the file is not arranged in parts.
+        let function = nearest(FUNCTIONS);
         let entry = nearest(PUBLICS)?;
-        if nearest(FUNCTIONS).is_some_and(|f| f.start >= entry.start) {
+        if function.is_some_and(|f| f.start >= entry.start) {
             return None;
         }
         let (Kind::Public, mut fields) = text::kind(self.line_of(entry)?) else { return None };

@@ -87,7 +87,7 @@ pub(super) fn parts(bytes: &FileBytes, effort: &Effort) -> Option<Vec<Part>> {
     let mut all = Vec::with_capacity(parts.len());
     for mut part in parts {
         if part.length() > effort.part && section(part.holds.kind) != Some(0) {
-            part.sorted = is_sorted(bytes, &part, &samples).unwrap_or(false);
+            part.sorted = is_sorted(bytes, &part, &samples).ok()?;
             if !part.sorted
                 && part.holds.kind == Kind::StackWin
                 && let Some(halves) = by_program(bytes, &part, &samples)

@@ -10,7 +10,7 @@ use crate::map::FileBytes;
 use evidence::ToU64;
 use std::ops::Range;
 use std::sync::OnceLock;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 pub(super) const FUNCTIONS: Wanted = Wanted { kind: Kind::Func, program: None };
 pub(super) const PUBLICS: Wanted = Wanted { kind: Kind::Public, program: None };
@@ -26,6 +26,8 @@ pub(super) struct Records {
     effort: Effort,
     /// `None` when the file is small, or its parts cannot be told from each other.
     parts: OnceLock<Option<Vec<Part>>>,
+    /// The parts turned out not to be what the samples said.
+    broken: AtomicBool,
     whole: OnceLock<Index>,
 }
 
@@ -58,23 +60,35 @@ impl Records {
     ) -> Option<Entry> {
         let small = bytes.len().to_u64() <= self.effort.whole;
         let arranged = self.parts.get_or_init(|| if small { None } else { parts(bytes, &self.effort) });
-        let Some(parts) = arranged else {
-            let whole = self.whole.get_or_init(|| index(bytes, 0..bytes.len().to_u64(), None, tell));
-            return listed(whole.list(wanted), at).copied();
-        };
-        let part = parts.iter().find(|p| p.holds.includes(wanted))?;
+        if let Some(parts) = arranged.as_ref().filter(|_| !self.broken.load(Ordering::Relaxed)) {
+            let part = parts.iter().find(|p| p.holds.includes(wanted))?;
+            if let Ok(answer) = self.ask_part(bytes, part, (wanted, at), tell, (bisect, listed)) {
+                return answer;
+            }
+            self.broken.store(true, Ordering::Relaxed);
+        }
+        let whole = self.whole.get_or_init(|| index(bytes, 0..bytes.len().to_u64(), None, tell));
+        listed(whole.list(wanted), at).copied()
+    }
+
+    fn ask_part(
+        &self,
+        bytes: &FileBytes,
+        part: &Part,
+        (wanted, at): (Wanted, u64),
+        tell: Tell<'_>,
+        (bisect, listed): (Bisect, Listed),
+    ) -> Result<Option<Entry>, Unclear> {
         // Many questions together look at more than an index would.
         let enough = part.length().saturating_mul(self.effort.rounds);
         if part.sorted && part.index.get().is_none() && part.looked.load(Ordering::Relaxed) <= enough {
             let sorted = Sorted::new(bytes, part.range.clone(), part.holds);
             let answer = bisect(&sorted, wanted, at);
             part.looked.fetch_add(sorted.looked(), Ordering::Relaxed);
-            if let Ok(answer) = answer {
-                return answer;
-            }
+            return answer;
         }
         let index = part.index.get_or_init(|| index(bytes, part.range.clone(), Some(part.holds.kind), tell));
-        listed(index.list(wanted), at).copied()
+        if index.foreign { Err(Unclear) } else { Ok(listed(index.list(wanted), at).copied()) }
     }
 
     /// How much of the file was indexed.

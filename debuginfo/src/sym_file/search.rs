@@ -98,7 +98,8 @@ impl<'f> Sorted<'f> {
     /// first of the file.
     pub(super) fn covering(&self, wanted: Wanted, at: u64) -> Result<Option<Entry>, Unclear> {
         let mut back = Back { part: self, wanted, left: LIMIT_BACK };
-        let mut last = back.from(self.last_not_above(at)?)?;
+        let nearest = self.last_not_above(at)?;
+        let mut last = back.from(nearest)?;
         for _ in 0..LIMIT_OVERLAP {
             let Some(entry) = last else { break };
             let (mut found, mut before) = (Some(entry).filter(|e| at < e.end), None);
@@ -115,6 +116,7 @@ impl<'f> Sorted<'f> {
             }
             last = before;
         }
+        self.check_behind(nearest, at)?;
         Ok(None)
     }
 
@@ -122,11 +124,21 @@ impl<'f> Sorted<'f> {
     /// of the file.
     pub(super) fn nearest(&self, wanted: Wanted, at: u64) -> Result<Option<Entry>, Unclear> {
         let mut back = Back { part: self, wanted, left: LIMIT_BACK };
-        let Some(mut first) = back.from(self.last_not_above(at)?)? else { return Ok(None) };
+        let nearest = self.last_not_above(at)?;
+        self.check_behind(nearest, at)?;
+        let Some(mut first) = back.from(nearest)? else { return Ok(None) };
         while let Some(same) = back.before(first)?.filter(|b| b.start == first.start) {
             first = same;
         }
         Ok(Some(first))
+    }
+
+    /// Looks at everything between the last record that does not start after `at` and the next one, which must. What is not
+    /// known may stand there as a record of another kind: Breakpad's writer for Windows put `PUBLIC` between functions.
+    fn check_behind(&self, nearest: Option<Entry>, at: u64) -> Result<(), Unclear> {
+        let from = nearest.map_or(self.range.start, |n| n.at.saturating_add(1));
+        let next = self.next(from, self.range.end, LIMIT_PROBE)?;
+        if next.is_some_and(|n| n.start <= at) { Err(Unclear) } else { Ok(()) }
     }
 
     /// The last record whose start (or number) is not above `target`.

@@ -240,3 +240,25 @@ fn large_parts_that_are_not_sorted_are_indexed_whole() {
     }
     assert!((9 << 20..16 << 20).contains(&by_order.records.indexed()), "{}", by_order.records.indexed());
 }
+
+/// Symbols between functions, in the order of their addresses, and one sample only: that there are some is found out where
+/// they matter.
+#[test]
+fn symbols_between_functions_are_found() {
+    let mut all = records(60, 5, true);
+    all.retain(|(section, place, _)| *section != 4 || place % 0x900 == 0x1a0);
+    all.iter_mut().filter(|r| r.0 == 4).for_each(|r| r.0 = 3);
+    all.sort_by_key(|(section, place, _)| (*section, *place));
+    let between = text(&all);
+    let effort = Effort { whole: 0, part: 0, samples: 1, apart: u64::MAX, rounds: u64::MAX };
+    let indexed = open(between.clone(), INDEXED);
+    let mut symbols = 0;
+    for at in addresses(60) {
+        // Each question to a new file: whatever came first.
+        let by_order = open(between.clone(), effort);
+        assert_eq!(by_order.public_at(at), indexed.public_at(at), "{at:#x}");
+        symbols += usize::from(by_order.public_at(at).is_some());
+        assert_eq!(everything(&by_order, at), everything(&indexed, at));
+    }
+    assert!(symbols > 5, "{symbols}");
+}
