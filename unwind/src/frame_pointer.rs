@@ -2,6 +2,7 @@
 
 use crate::abi;
 use crate::code::{ReturnTo, judge};
+use crate::linux_frames;
 use crate::walk::Walker;
 use evidence::{Addr, Arch, Register, Registers, ToU64, ToUsize};
 
@@ -75,7 +76,8 @@ pub(crate) fn step(registers: &Registers, walker: &Walker<'_, '_>) -> Option<Cal
     if arch == Arch::Arm {
         return step_arm(registers, walker);
     }
-    let fp = registers.fp().filter(|fp| is_record(*fp, registers))?;
+    let left = linux_frames::left_stack(registers, walker);
+    let fp = registers.fp().filter(|fp| is_record(*fp, left.as_ref().unwrap_or(registers)))?;
     let (saved, raw) = walker.read_two_pointers(fp)?;
     let raw = Addr(raw);
     let mut pc = raw;
@@ -101,6 +103,12 @@ pub(crate) fn step(registers: &Registers, walker: &Walker<'_, '_>) -> Option<Cal
         let sp = fp.checked_add(word.checked_mul(2)?)?;
         outer.set(Registers::sp_register(arch), sp.0);
         cfa = Some(sp);
+        if outer.fp().is_none() {
+            // A kernel's interrupt stack may lie anywhere: the saved one leads back to the task's.
+            let mut back = outer.clone();
+            back.set(Registers::fp_register(arch), saved);
+            outer = if linux_frames::left_stack(&back, walker).is_some() { back } else { outer };
+        }
     }
     Some(Caller { registers: outer, pc, cfa, unsure: is_unsure(verdict, pc, walker) })
 }

@@ -25,6 +25,7 @@ mod expression;
 mod frame_pointer;
 mod freebsd_kernel;
 mod illumos_trap;
+mod linux_frames;
 mod orc_step;
 mod pe_arm64;
 mod pe_epilogue;

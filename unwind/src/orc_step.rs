@@ -35,7 +35,7 @@ const SAVED: [Option<u16>; 21] = [
 /// How many of them come before what the processor itself pushes.
 const SOFTWARE: usize = 16;
 /// The code segment, whose low two bits say whose code it was.
-const CS: Register = Register(51);
+pub(crate) const CS: Register = Register(51);
 
 /// What a rule gives.
 pub(crate) struct Caller {
@@ -125,7 +125,7 @@ fn follow(row: &OrcRow, registers: &Registers, walker: &Walker<'_, '_>) -> Resul
 
 /// The registers saved in a `struct pt_regs` at `at`, from the n-th on. Those before were not saved yet: calls keep
 /// some of them, and nothing was called.
-fn saved(at: Addr, from: usize, registers: &Registers, walker: &Walker<'_, '_>) -> Result<Caller, String> {
+pub(crate) fn saved(at: Addr, from: usize, registers: &Registers, walker: &Walker<'_, '_>) -> Result<Caller, String> {
     let mut outer = walker.thread_state(registers);
     if from > 0 {
         for (register, value) in registers.iter().filter(|(r, _)| abi::is_preserved(Arch::X86_64, *r)) {

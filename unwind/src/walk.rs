@@ -1,8 +1,8 @@
 //! The walk itself: which method for which frame, and when to stop.
 
 use crate::{
-    Frame, Limits, Stack, Trust, abi, cfi_step, code, compact_step, frame_pointer, illumos_trap, orc_step, pe_step,
-    scan, shadow_stack, sym_step, trampoline,
+    Frame, Limits, Stack, Trust, abi, cfi_step, code, compact_step, frame_pointer, illumos_trap, linux_frames,
+    orc_step, pe_step, scan, shadow_stack, sym_step, trampoline,
 };
 use code::ReturnTo;
 use debuginfo::DebugInfo;
@@ -291,8 +291,22 @@ impl<'w, 'm> Walker<'w, 'm> {
         {
             return found(registers, pc, Trust::FramePointer, false);
         }
+        // Whether the kernel has frame pointers everywhere, and no tables instead.
+        let chained = |at| self.info.modules().find(at).is_some_and(|(_, m)| m.orc().is_none());
+        let sets = || frame_pointer::sets_frame_pointer(frame.pc, self.arch, self);
+        if !frame.suspect && self.kernel && chained(frame.lookup()) && sets() == Some(false) {
+            match linux_frames::entry(registers, self) {
+                orc_step::Step::Caller(caller) => {
+                    let caller = self.after_orc(frame, caller);
+                    return Step::Caller(Frame { trust: Trust::FramePointer, ..caller });
+                }
+                orc_step::Step::End => return Step::End,
+                orc_step::Step::Lost(why) => return Step::Lost(why),
+                orc_step::Step::None => {}
+            }
+        }
         if !frame.suspect
-            && frame_pointer::sets_frame_pointer(frame.pc, self.arch, self).unwrap_or(true)
+            && sets().unwrap_or(true)
             && let Some(caller) = frame_pointer::step(registers, self)
         {
             frame.cfa = caller.cfa;
@@ -302,7 +316,6 @@ impl<'w, 'm> Walker<'w, 'm> {
             return Step::End;
         }
         // Kernels that keep frame pointers everywhere start their threads with a null one.
-        let chained = |at| self.info.modules().find(at).is_some_and(|(_, m)| m.orc().is_none());
         if self.kernel
             && frame.trust == Trust::FramePointer
             && registers.fp() == Some(Addr(0))
