@@ -21,15 +21,21 @@ pub(crate) enum FileBytes {
 impl FileBytes {
     /// Maps all of `file`.
     pub(crate) fn map(file: &File) -> io::Result<Self> {
+        Self::map_up_to(file, usize::try_from(file.metadata()?.len()).map_err(|_| io::ErrorKind::FileTooLarge)?)
+    }
+
+    /// Maps the first `length` bytes of `file`, which may be more than it has yet: nobody may look at a byte before it
+    /// is there.
+    pub(crate) fn map_up_to(file: &File, length: usize) -> io::Result<Self> {
         #[cfg(target_os = "linux")]
-        if let Some(map) = large::Map::new(file)? {
+        if let Some(map) = large::Map::new(file, length)? {
             return Ok(Self::Large(map));
         }
         // SAFETY: the mapping is read-only, and its bytes are only ever read as plain `u8` by code that accepts any
         // contents. A writer changing the file meanwhile can change what we read, which the parsers must survive in any
         // case; a writer truncating it makes reads raise SIGBUS, which ends this process without harm to others, as it
         // does for every debugger that maps symbol files.
-        let map = unsafe { memmap2::MmapOptions::new().map(file)? };
+        let map = unsafe { memmap2::MmapOptions::new().len(length).map(file)? };
         Ok(Self::Mapped(map))
     }
 
@@ -56,54 +62,6 @@ impl FileBytes {
             Self::Owned(_) => {}
         }
     }
-}
-
-/// How often pages are let go that were written, and those of what they came from.
-#[cfg(target_os = "linux")]
-const PASSED: std::time::Duration = std::time::Duration::from_millis(10);
-
-/// Lets `write` write all `size` bytes of an empty file at once, as if they were in memory, of which hardly any are at a
-/// time. `meanwhile` is called again and again until that is done. `None` where there is no room, or no way to be sure
-/// of it.
-#[cfg(target_os = "linux")]
-pub(crate) fn write_whole(
-    file: &File,
-    size: u64,
-    write: impl FnOnce(&mut [u8]) -> bool,
-    meanwhile: impl Fn() + Sync,
-) -> Option<bool> {
-    use std::sync::mpsc;
-    // The room is taken first: without it, writing to the mapping would raise SIGBUS.
-    nix::fcntl::fallocate(file, nix::fcntl::FallocateFlags::empty(), 0, i64::try_from(size).ok()?).ok()?;
-    // SAFETY: the file has just been made and has no name: nobody else maps, writes or truncates it. Its length is that
-    // of the mapping, and all of its blocks are there.
-    let mut map = unsafe { memmap2::MmapOptions::new().map_mut(file).ok()? };
-    let (start, length) = (map.as_ptr().expose_provenance(), map.len());
-    let (done, wait) = mpsc::channel::<()>();
-    let meanwhile = &meanwhile;
-    let result = std::thread::scope(|scope| {
-        scope.spawn(move || {
-            while wait.recv_timeout(PASSED) == Err(mpsc::RecvTimeoutError::Timeout) {
-                if let Some(start) = std::ptr::NonNull::new(std::ptr::with_exposed_provenance_mut(start)) {
-                    let advice = nix::sys::mman::MmapAdvise::MADV_DONTNEED;
-                    // SAFETY: the range is the mapping, which outlives this thread. It is a shared one of a file: what
-                    // was written is the file's, and pages that are dropped come back from there as they were.
-                    let _ = unsafe { nix::sys::mman::madvise(start, length, advice) };
-                }
-                meanwhile();
-            }
-        });
-        let result = write(&mut map);
-        drop(done);
-        result
-    });
-    Some(result)
-}
-
-/// There is no way that is known to work.
-#[cfg(not(target_os = "linux"))]
-pub(crate) fn write_whole(_: &File, _: u64, _: impl FnOnce(&mut [u8]) -> bool, _: impl Fn() + Sync) -> Option<bool> {
-    None
 }
 
 impl Deref for FileBytes {
@@ -148,9 +106,8 @@ mod large {
     unsafe impl Sync for Map {}
 
     impl Map {
-        /// `None` for a small file.
-        pub(super) fn new(file: &File) -> io::Result<Option<Self>> {
-            let Ok(length) = usize::try_from(file.metadata()?.len()) else { return Ok(None) };
+        /// The first `length` bytes of a file; `None` where they are few.
+        pub(super) fn new(file: &File, length: usize) -> io::Result<Option<Self>> {
             if length < LEAST {
                 return Ok(None);
             }
@@ -210,9 +167,9 @@ mod large {
             let data: Vec<u8> =
                 (0..LEAST + 12_345).map(|n| (n / 7).to_le_bytes()[0] ^ (n >> 16).to_le_bytes()[0]).collect();
             file.write_all(&data[..LEAST - 1]).unwrap();
-            assert!(Map::new(&file).unwrap().is_none());
+            assert!(Map::new(&file, LEAST - 1).unwrap().is_none());
             file.write_all(&data[LEAST - 1..]).unwrap();
-            let map = Map::new(&file).unwrap().unwrap();
+            let map = Map::new(&file, data.len()).unwrap().unwrap();
             assert!(map.bytes() == data);
             assert_ne!(map.start.addr().get() % PIECE, 0);
             for (offset, length) in [(0, data.len()), (5000, 10), (data.len() - 1, 1), (4096, PIECE)] {

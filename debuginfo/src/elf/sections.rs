@@ -7,7 +7,7 @@ use super::ElfFile;
 use super::growing::Growing;
 use super::unpack::{Compression, Unpacker, whole_zlib};
 use crate::cache::{Cache, Kept, Subject};
-use crate::map::{self, FileBytes};
+use crate::map::FileBytes;
 use crate::{BuildId, Error};
 use evidence::{Svma, ToU64, ToUsize};
 use object::elf;
@@ -244,7 +244,7 @@ impl Section {
         {
             return Ok(Unpacked::Growing(Box::new(growing)));
         }
-        let unpacked = if size >= LARGE { self.temporary(stream, file).map(Unpacked::Temporary) } else { None };
+        let unpacked = if size >= LARGE { self.temporary(stream).map(Unpacked::Temporary) } else { None };
         let unpacked = unpacked.map_or_else(|| self.memory(stream).map(Unpacked::Memory), Ok);
         file.release(stream);
         unpacked
@@ -277,15 +277,9 @@ impl Section {
 
     /// Unpacks into a file without a name, so that no more of it is in memory than is looked at. A place that cannot be
     /// written, and a damaged stream, are both found out by doing without.
-    fn temporary(&self, stream: &[u8], elf: &ElfFile) -> Option<FileBytes> {
+    fn temporary(&self, stream: &[u8]) -> Option<FileBytes> {
         let mut file = tempfile::tempfile().ok()?;
         let size = self.uncompressed_size;
-        if self.compression == Compression::Zlib
-            && let Some(done) =
-                map::write_whole(&file, size, |out| whole_zlib(stream, out).is_ok(), || elf.release(stream))
-        {
-            return if done { FileBytes::map(&file).ok() } else { None };
-        }
         let mut count = 0_u64;
         let write = |piece: &[u8]| {
             count = count.saturating_add(piece.len().to_u64());
@@ -329,11 +323,10 @@ impl Section {
         self.name.trim_start_matches('.')
     }
 
-    /// Whether it is decompressed as it is needed: a large one of units, which are asked for one by one, of a form for
-    /// which a decoder that works in steps is as fast as one that does not.
+    /// Whether it is decompressed as it is needed: a large one of units, which are asked for one by one.
     pub(super) fn grows(&self) -> bool {
         let is_units = matches!(&*self.name, ".debug_info" | ".zdebug_info");
-        is_units && self.compression == Compression::Zstd && self.uncompressed_size >= LARGE
+        is_units && self.compression != Compression::None && self.uncompressed_size >= LARGE
     }
 
     /// Puts a section into the cache that is decompressed as it is needed, if so much of it was needed that the rest

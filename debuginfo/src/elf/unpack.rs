@@ -1,5 +1,4 @@
-//! Decompression of sections: step by step, or at once where the whole is wanted, which zlib's streams allow to do half
-//! as fast again.
+//! Decompression of sections: step by step, or at once into memory, which is half as fast again for zlib's streams.
 
 use std::io;
 
