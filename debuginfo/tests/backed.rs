@@ -4,6 +4,7 @@ mod common;
 use debuginfo::{Backed, DebugInfo, Locator, Modules};
 use evidence::{Absent, Addr, Doubts, Extent, Memory};
 use std::ops::Range;
+use std::sync::Mutex;
 
 /// Another memory with a hole.
 struct Holed<'a> {
@@ -27,8 +28,12 @@ impl Memory for Holed<'_> {
     }
 }
 
+/// One test maps files that the other would find among the mappings of this process, as if they were images.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
 #[test]
 fn code_is_filled_in_and_data_is_not() {
+    let _alone = ONE_AT_A_TIME.lock().unwrap();
     let (target, memory) = common::target(std::process::id());
     let doubts = Doubts::new();
     let modules = Modules::outline(&target, &memory, &Locator::default(), &doubts);
@@ -62,6 +67,7 @@ fn code_is_filled_in_and_data_is_not() {
 
 #[test]
 fn an_image_without_file_is_read_from_memory() {
+    let _alone = ONE_AT_A_TIME.lock().unwrap();
     let (mut target, memory) = common::target(std::process::id());
     for mapping in &mut target.mappings {
         mapping.open.clear();
