@@ -16,6 +16,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 const SCANS: usize = 8;
 /// How many symbols before an address are looked at, before the whole table is put in order.
 const NEAR: usize = 64;
+/// How many symbols before an address are looked at first, where they are in order already.
+const FEW: usize = 4;
 /// How many objects before the nearest one may be larger and cover the address as well.
 const NEAR_OBJECTS: usize = 8;
 
@@ -107,10 +109,13 @@ impl<'m> Layer<'m> {
 
     /// The symbol of the code at `at`, in the section that starts at `section`.
     pub(super) fn code_at(&self, at: u64, section: u64) -> Option<Entry<'m>> {
-        if let Some((near, first)) = self.near(at, true, NEAR)
-            && let Ok(found) = near.code_at(at, section, first)
-        {
-            return found.copied();
+        // The first few tell nearly always.
+        for count in [FEW, NEAR] {
+            if let Some((near, first)) = self.near(at, true, count)
+                && let Ok(found) = near.code_at(at, section, first)
+            {
+                return found.copied();
+            }
         }
         if self.file.is_some()
             && self.may_scan()
