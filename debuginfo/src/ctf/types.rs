@@ -3,8 +3,8 @@
 use super::{Ctf, CtfId, record};
 use crate::dwarf::{Part, Scope, UnitId};
 use crate::types::{
-    Count, Dimension, Enumeration, Kind, LIMIT_MEMBERS, Language, Member, PointerSort, Position, Qualifier, Role,
-    Structure, Type, TypeId, canonical,
+    Count, Dimension, Enumeration, Kind, LIMIT_MEMBERS, Member, PointerSort, Position, Qualifier, Role, Structure,
+    Type, TypeId, canonical,
 };
 use evidence::ToUsize;
 use std::sync::Arc;
@@ -45,15 +45,7 @@ impl Ctf {
     /// The type at `id`, which is one of [`type_id`].
     pub(crate) fn type_of(&self, id: TypeId) -> Type {
         let found = ctf_id(id).and_then(|number| self.record(number));
-        let mut ty = Type {
-            id,
-            name: None,
-            language: Language::C,
-            size: None,
-            alignment: None,
-            declaration: false,
-            kind: Kind::Unknown("its container of CTF has no such type, or not its parent".into()),
-        };
+        let mut ty = Type::unknown(id, "its container of CTF has no such type, or not its parent");
         let Some((holder, record)) = found else { return ty };
         let module = id.module;
         let reference = |id: CtfId| self.reference(module, id);

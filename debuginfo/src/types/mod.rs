@@ -112,15 +112,7 @@ impl<'i, 'm> Types<'i, 'm> {
     }
 
     fn read(&self, id: TypeId) -> Type {
-        let unknown = |why: &str| Type {
-            id,
-            name: None,
-            language: Language::C,
-            size: None,
-            alignment: None,
-            declaration: false,
-            kind: Kind::Unknown(why.into()),
-        };
+        let unknown = |why: &str| Type::unknown(id, why);
         if id.at.unit.part == Part::Ctf {
             let types = self.info.modules().list().get(id.module).and_then(Module::types);
             return types.map_or_else(|| unknown("its module has no CTF"), |types| types.ctf().type_of(id));

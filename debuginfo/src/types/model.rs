@@ -62,6 +62,21 @@ pub struct Type {
     pub kind: Kind,
 }
 
+impl Type {
+    /// A type of which nothing is known, and why.
+    pub(crate) fn unknown(id: TypeId, why: &str) -> Self {
+        Self {
+            id,
+            name: None,
+            language: Language::C,
+            size: None,
+            alignment: None,
+            declaration: false,
+            kind: Kind::Unknown(why.into()),
+        }
+    }
+}
+
 /// What a type is.
 #[derive(Clone, Debug)]
 pub enum Kind {
