@@ -48,14 +48,20 @@ fn place(linux: &Linux<'_>, at: Addr) -> Option<Place> {
     (base != 0 && size > 0 && size <= LIMIT_SIZE).then_some(Place { base: Addr(base), size, text: text.min(size) })
 }
 
+/// The number of the area that holds the code of init functions, where modules have areas (Linux 6.4). Enumerators are
+/// looked for among all of the kernel's, so that it is asked once.
+fn init_area(linux: &Linux<'_>) -> Option<i64> {
+    linux.fields.layouts.member("module", "mem[0].base")?;
+    linux.fields.layouts.enumerator("MOD_INIT_TEXT")
+}
+
 /// Where the code of the module's init function lies, which is given back when it has returned.
-fn init_place(linux: &Linux<'_>, at: Addr) -> Option<Place> {
+fn init_place(linux: &Linux<'_>, at: Addr, area: Option<i64>) -> Option<Place> {
     let value = |paths: &[&str]| {
         let member = linux.fields.first_place("module", paths).ok()?;
         linux.fields.integer_at(at, &member).ok()
     };
-    let number = linux.fields.layouts.enumerator("MOD_INIT_TEXT");
-    let of = |member: &str| number.map_or_else(String::new, |n| format!("mem[{n}].{member}"));
+    let of = |member: &str| area.map_or_else(String::new, |n| format!("mem[{n}].{member}"));
     let (new_base, new_size) = (of("base"), of("size"));
     let base = value(&[&new_base, "init_layout.base", "module_init"])?;
     let size = value(&[&new_size, "init_layout.size", "init_size"])?;
@@ -195,6 +201,7 @@ pub(super) fn images(linux: &Linux<'_>, version: Option<OrcVersion>) -> Vec<Imag
         linux.doubt("modules", format!("the list of modules is broken, some are missing: {why}"));
     }
     let mut images = Vec::new();
+    let area = init_area(linux);
     for at in ring.elements.into_iter().take(LIMIT_MODULES) {
         if linux.fields.integer(at, "module", "state") == Ok(UNFORMED) {
             continue;
@@ -216,7 +223,7 @@ pub(super) fn images(linux: &Linux<'_>, version: Option<OrcVersion>) -> Vec<Imag
             ..Image::at(&name, place.base, place.size)
         };
         images.push(image(&place, symbols));
-        if let Some(init) = init_place(linux, at) {
+        if let Some(init) = init_place(linux, at, area) {
             let symbols = self::symbols(linux, at, &init);
             images.push(image(&init, symbols));
         }
@@ -236,7 +243,7 @@ mod tests {
         let bytes = fields.iter().flat_map(|w| w.to_le_bytes()).collect();
         let memory = FakeMemory::new().with(Addr(MODULE), bytes);
         let (found, _) = with_structures(&lines(&[], &[], &[]), structures, memory, |linux| {
-            let found = [place(linux, Addr(MODULE)), init_place(linux, Addr(MODULE))];
+            let found = [place(linux, Addr(MODULE)), init_place(linux, Addr(MODULE), init_area(linux))];
             found.into_iter().flatten().map(|p| (p.base.0, p.size, p.text)).collect()
         });
         found
